@@ -1,0 +1,51 @@
+"""Searchlight decoding of fMRI, from one slice on a laptop to cohorts on a cluster.
+
+Public names load on first use, so that a worker or a command pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "f_score": "inference",
+    "ingest": "ingest",
+    "make_cluster": "cluster",
+    "open_result": "searchlight",
+    "open_store": "store",
+    "plan": "plan",
+    "searchlight": "searchlight",
+    "select": "store",
+    "simulate": "simulate",
+    "status": "searchlight",
+    "subject_dataset": "schema",
+    "to_nifti": "io",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from slcluster.cluster import make_cluster
+    from slcluster.inference import f_score
+    from slcluster.ingest import ingest
+    from slcluster.io import to_nifti
+    from slcluster.plan import plan
+    from slcluster.schema import subject_dataset
+    from slcluster.searchlight import open_result, searchlight, status
+    from slcluster.simulate import simulate
+    from slcluster.store import open_store, select
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'slcluster' has no attribute {name!r}")
+    value = getattr(import_module(f"slcluster.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests: the real slice, and small grids that no symmetry can hide a bug in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+#: Oblique, flipped and anisotropic: nothing about it is the identity.
+OBLIQUE = np.array(
+    [
+        [-3.0, 0.4, 0.1, 41.5],
+        [0.3, 3.6, -0.5, -60.25],
+        [0.2, 0.6, 4.1, -12.75],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Root of the real test data; tests that use it skip where it is not available."""
+    root = os.environ.get("SLCLUSTER_TEST_DATA")
+    if not root:
+        pytest.skip("SLCLUSTER_TEST_DATA is not set: no real fMRI data to test on")
+    path = Path(root).resolve()
+    if not (path / "haxby2001" / "subj1" / "bold.nii.gz").is_file():
+        pytest.fail(f"SLCLUSTER_TEST_DATA={root} has no haxby2001/subj1/bold.nii.gz")
+    return path
+
+
+@pytest.fixture
+def oblique() -> np.ndarray:
+    return OBLIQUE.copy()
