@@ -1,0 +1,114 @@
+"""Cleaning the samples of voxels: non-finite values, trends, z-scores. Rows are voxels, columns samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.signal import detrend as _scipy_detrend
+
+__all__ = ["as_features", "detrend_runs", "prepare", "zscore_runs"]
+
+
+def as_features(bold: np.ndarray) -> np.ndarray:
+    """Values as estimators get them: integers become float32, floats keep their dtype (nilearn's rule)."""
+    return bold.astype(np.float32) if bold.dtype.kind in "iub" else bold
+
+
+def detrend_runs(bold: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Remove each run's least-squares line from every voxel.
+
+    Parameters
+    ----------
+    bold : array, shape (n_voxels, n_samples)
+    runs : array of int, shape (n_samples,)
+        Run of each sample. A run of fewer than three samples becomes zero, as a line fits it exactly.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64. A voxel constant in a run is exactly 0 there, where the fit would leave rounding that a
+        later z-score blows up.
+    """
+    out = np.array(bold, np.float64)
+    for run in np.unique(runs):
+        columns = np.flatnonzero(runs == run)
+        part = out[:, columns]
+        flat = np.ptp(part, axis=1) == 0
+        part = _scipy_detrend(part, axis=1, type="linear") if len(columns) > 2 else np.zeros_like(part)
+        part[flat] = 0
+        out[:, columns] = part
+    return out
+
+
+def zscore_runs(bold: np.ndarray, runs: np.ndarray) -> np.ndarray:
+    """Z-score every voxel within each run, with ``ddof=1`` as nilearn's ``zscore_sample``.
+
+    Parameters
+    ----------
+    bold : array, shape (n_voxels, n_samples)
+    runs : array of int, shape (n_samples,)
+
+    Returns
+    -------
+    numpy.ndarray
+        float64; a voxel that is constant in a run is 0 there.
+
+    Examples
+    --------
+    >>> zscore_runs(np.array([[1.0, 3.0, 5.0, 5.0]]), np.array([0, 0, 1, 1])).round(3).tolist()
+    [[-0.707, 0.707, 0.0, 0.0]]
+    """
+    out = np.array(bold, np.float64)
+    for run in np.unique(runs):
+        columns = np.flatnonzero(runs == run)
+        part = out[:, columns]
+        flat = np.ptp(part, axis=1) == 0
+        part -= part.mean(axis=1, keepdims=True)
+        if len(columns) > 1:
+            spread = part.std(axis=1, ddof=1, keepdims=True)
+            part /= np.where(spread > 0, spread, 1.0)
+        part[flat] = 0
+        out[:, columns] = part
+    return out
+
+
+def prepare(
+    bold: np.ndarray,
+    runs: np.ndarray,
+    chosen: np.ndarray,
+    *,
+    detrend: bool,
+    standardize: str | None,
+    zero_nonfinite: bool,
+) -> np.ndarray:
+    """Raw samples of whole runs to the features of the chosen samples.
+
+    The order is fixed because it does not commute: detrend whole runs, then choose, then z-score the
+    chosen samples of each run (the order of nilearn's Haxby example).
+
+    Parameters
+    ----------
+    bold : array, shape (n_voxels, n_all_samples)
+        Integers or floats.
+    runs : array of int, shape (n_all_samples,)
+    chosen : array of int, shape (n_samples,)
+        Columns of ``bold`` that are analysed, in this order.
+    detrend : bool
+        Remove each run's line first.
+    standardize : {None, "run"}
+        Z-score the chosen samples within each run.
+    zero_nonfinite : bool
+        Replace NaN and infinities by 0 before anything else (nilearn's rule).
+
+    Returns
+    -------
+    numpy.ndarray
+        C order, shape (n_voxels, n_samples); float32 for integers, float64 once detrended or standardised.
+    """
+    if zero_nonfinite and bold.dtype.kind == "f":
+        bold = np.where(np.isfinite(bold), bold, bold.dtype.type(0))
+    if detrend:
+        bold = detrend_runs(bold, runs)
+    bold = bold[:, chosen]
+    if standardize == "run":
+        bold = zscore_runs(bold, runs[chosen])
+    return np.ascontiguousarray(as_features(bold))
