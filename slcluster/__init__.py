@@ -18,7 +18,7 @@ _HOME = {
     "make_cluster": "cluster",
     "open_result": "searchlight",
     "open_store": "store",
-    "plan": "plan",
+    "plan": "planner",
     "searchlight": "searchlight",
     "select": "store",
     "simulate": "simulate",
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from slcluster.inference import f_score
     from slcluster.ingest import ingest
     from slcluster.io import to_nifti
-    from slcluster.plan import plan
+    from slcluster.planner import plan
     from slcluster.schema import subject_dataset
     from slcluster.searchlight import open_result, searchlight, status
     from slcluster.simulate import simulate

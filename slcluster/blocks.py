@@ -46,13 +46,14 @@ def order_centers(centers_ijk: np.ndarray, block_centers: int) -> np.ndarray:
     """
     # Whatever order the centers come in, the blocks hold the same ones.
     start = np.lexsort(centers_ijk.T[::-1])
+    place = np.argsort(start)
     order = np.empty(len(centers_ijk), np.int64)
     pending = [(0, start)]
     while pending:
         position, members = pending.pop()
         count = n_blocks(len(members), block_centers)
         if count <= 1:
-            order[position : position + len(members)] = np.sort(members)
+            order[position : position + len(members)] = members[np.argsort(place[members])]
             continue
         box = centers_ijk[members]
         axis = int(np.argmax(np.ptp(box, axis=0)))
@@ -83,7 +84,7 @@ def grid_chunks(shape: tuple[int, int, int], block_centers: int) -> tuple[tuple[
     Examples
     --------
     >>> grid_chunks((10, 4, 1), 16)
-    ((5, 5), (4,), (1,))
+    ((3, 4, 3), (4,), (1,))
     """
     side = max(1.0, block_centers) ** (1 / sum(size > 1 for size in shape)) if max(shape) > 1 else 1
     chunks = []

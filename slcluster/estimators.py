@@ -276,7 +276,9 @@ def describe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): describe(item) for key, item in value.items()}
+        if all(isinstance(key, str) for key in value):
+            return {key: describe(item) for key, item in value.items()}
+        return {"items": [[describe(key), describe(item)] for key, item in value.items()]}
     if isinstance(value, type) or inspect.isroutine(value):
         return {"function": _qualified(value), "source": _source_digest(value)}
     if hasattr(value, "get_params"):
@@ -316,6 +318,8 @@ def rebuild(description: Any) -> Any:
         return description
     if "float" in description:
         return float(description["float"])
+    if "items" in description:
+        return {rebuild(key): rebuild(item) for key, item in description["items"]}
     if not {"class", "params"} <= set(description):
         if {"function", "array", "repr"} & set(description):
             raise InputError("an estimator holds functions or arrays; resume it by calling slc.searchlight again")

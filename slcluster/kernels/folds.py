@@ -9,7 +9,7 @@ import numpy as np
 
 from slcluster.errors import DesignError
 
-__all__ = ["Folds", "as_masks", "from_ranks", "to_ranks", "validate_folds"]
+__all__ = ["Folds", "MissingClassError", "as_masks", "from_ranks", "to_ranks", "validate_folds"]
 
 
 class Folds(NamedTuple):
@@ -57,10 +57,10 @@ def validate_folds(folds: Folds, n_samples: int, classes: np.ndarray | None) -> 
         if classes is not None:
             missing = np.setdiff1d(np.unique(classes), np.unique(classes[train]))
             if len(missing):
-                raise _MissingClass(number, missing.tolist())
+                raise MissingClassError(number, missing.tolist())
 
 
-class _MissingClass(DesignError):
+class MissingClassError(DesignError):
     """A training part lacks classes; the planner, which knows their names, says which."""
 
     def __init__(self, fold: int, codes: list[int]) -> None:
