@@ -1,0 +1,147 @@
+"""The digest that marks a store as finished and guards what chunk checksums cannot: its metadata.
+
+``digest.json`` holds the SHA-256 over every ``zarr.json`` of the store (sorted relative path and bytes) and
+the size of every other file. A flipped bit in ``zarr.json`` would open with other digits in an attribute, and
+a lost chunk would read as zeros; both are found when the store is opened. The file is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from slcluster.errors import StoreError
+
+__all__ = ["DIGEST_NAME", "check_digest", "subject_digest", "write_digest"]
+
+DIGEST_NAME = "digest.json"
+_METADATA = "zarr.json"
+
+
+def write_digest(path: Path) -> str:
+    """Write ``digest.json`` into a store that is otherwise complete, and return the digest.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store.
+
+    Returns
+    -------
+    str
+        SHA-256 of the metadata, 64 hexadecimal digits.
+    """
+    sizes = {name: (path / name).stat().st_size for name in _files(path) if not _is_metadata(name)}
+    digest = _metadata_sha256(path)
+    with open(path / DIGEST_NAME, "wb") as file:
+        file.write(_document(digest, sizes))
+        file.flush()
+        os.fsync(file.fileno())
+    return digest
+
+
+def check_digest(path: Path) -> str:
+    """Hold a store against its ``digest.json`` and return the digest.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store. Chunks are not read: their own checksums are verified when they are.
+
+    Returns
+    -------
+    str
+        SHA-256 of the metadata, 64 hexadecimal digits.
+
+    Raises
+    ------
+    StoreError
+        If the digest is missing (the store was never finished), or metadata, the digest itself or the size of
+        any file changed since.
+    """
+    try:
+        written = (path / DIGEST_NAME).read_bytes()
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path} has no {DIGEST_NAME}: writing it was cut off; ingest again with overwrite=True"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"cannot read {path / DIGEST_NAME}: {error.strerror or error}") from None
+    try:
+        sizes = {str(name): int(size) for name, size in json.loads(written)["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StoreError(f"{path / DIGEST_NAME} is damaged; ingest again with overwrite=True") from None
+    for name, size in sizes.items():
+        _check_size(path, name, size)
+    digest = _metadata_sha256(path)
+    if written != _document(digest, sizes):
+        raise StoreError(
+            f"metadata of {path} changed since it was written (its {DIGEST_NAME} no longer fits); "
+            "restore it from a copy or ingest again with overwrite=True"
+        )
+    return digest
+
+
+def subject_digest(path: str | os.PathLike[str]) -> str:
+    """The digest of a finished subject store, checked against the store.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the store.
+
+    Returns
+    -------
+    str
+        SHA-256 over every ``zarr.json``, 64 hexadecimal digits. The metadata name the SHA-256 of the sources,
+        so that stores of other data have other digests.
+
+    Raises
+    ------
+    StoreError
+        As :func:`check_digest`.
+    """
+    return check_digest(Path(path))
+
+
+def _check_size(path: Path, name: str, size: int) -> None:
+    try:
+        found = (path / name).stat().st_size
+    except (OSError, ValueError):
+        raise StoreError(
+            f"{path} lacks the file {name!r} that its {DIGEST_NAME} names; restore it or ingest again "
+            "with overwrite=True"
+        ) from None
+    if found != size:
+        raise StoreError(
+            f"{path / name} has {found} bytes where {size} were written; restore it or ingest again "
+            "with overwrite=True"
+        )
+
+
+def _document(digest: str, sizes: dict[str, int]) -> bytes:
+    document = {"slcluster": "digest", "sha256": digest, "files": dict(sorted(sizes.items()))}
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _metadata_sha256(path: Path) -> str:
+    total = hashlib.sha256()
+    for name in _files(path):
+        if _is_metadata(name):
+            content = (path / name).read_bytes()
+            # Lengths keep the borders between names and contents unambiguous.
+            total.update(f"{len(name.encode())}:{len(content)}:".encode() + name.encode() + content)
+    return total.hexdigest()
+
+
+def _is_metadata(name: str) -> bool:
+    return name.rsplit("/", 1)[-1] == _METADATA
+
+
+def _files(path: Path) -> Iterator[str]:
+    """Names of the store's files, relative, sorted; not the digest, not leftovers of interrupted writes."""
+    names = (file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    return iter(sorted(name for name in names if name != DIGEST_NAME and not name.endswith(".partial")))
