@@ -78,8 +78,13 @@ def window_shape(window: Window) -> tuple[int, int, int]:
     return i, j, k
 
 
-def grid_chunks(shape: tuple[int, int, int], block_centers: int) -> tuple[tuple[int, ...], ...]:
+def grid_chunks(
+    shape: tuple[int, int, int], block_centers: int, at_least: tuple[int, int, int] = (1, 1, 1)
+) -> tuple[tuple[int, ...], ...]:
     """Dask chunks of a map: cubes of about ``block_centers`` voxels, evened out along each axis.
+
+    ``at_least`` is the smallest size wanted along each axis; overlapping chunks cannot be thinner than
+    their overlap.
 
     Examples
     --------
@@ -88,8 +93,8 @@ def grid_chunks(shape: tuple[int, int, int], block_centers: int) -> tuple[tuple[
     """
     side = max(1.0, block_centers) ** (1 / sum(size > 1 for size in shape)) if max(shape) > 1 else 1
     chunks = []
-    for size in shape:
-        count = max(1, math.ceil(size / max(1, round(side))))
+    for size, least in zip(shape, at_least, strict=True):
+        count = max(1, min(math.ceil(size / max(1, round(side))), size // max(1, least)))
         edges = np.linspace(0, size, count + 1).round().astype(int)
         chunks.append(tuple(np.diff(edges).tolist()))
     return tuple(chunks)

@@ -1,0 +1,110 @@
+"""One block, start to end: slab → kernel → scores. Knows nothing of who called it."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from slcluster.blocks import Window, block_window
+from slcluster.errors import BlockError
+from slcluster.kernels.generic import SphereFailure, cross_validate
+from slcluster.kernels.preparation import prepare
+from slcluster.kernels.spheres import find_spheres
+from slcluster.plan import Plan
+from slcluster.store import read_window
+
+__all__ = ["BlockScores", "compute_block", "read_slab", "score_centers"]
+
+#: liblinear is not repeatable when several threads of a process fit at once, so the scikit-learn engine
+#: computes one block at a time in a process. Processes, not threads, are how it scales.
+_SKLEARN_LOCK = threading.Lock()
+
+
+class BlockScores(NamedTuple):
+    """What a block writes: ``score`` float64 (n_centers, n_metrics, n_folds), ``n_unconverged`` int32
+    (n_centers, n_folds)."""
+
+    score: np.ndarray
+    n_unconverged: np.ndarray
+
+
+def compute_block(plan: Plan, number: int) -> BlockScores:
+    """Read one durable block's slab from the store and score its centers.
+
+    Raises
+    ------
+    BlockError
+        Names the subject, the block and the center, with the estimator's own error.
+    StoreError
+        If the slab cannot be read.
+    """
+    centers = plan.block(number)
+    window = block_window(centers, plan.geometry.halo, plan.geometry.shape)
+    return score_centers(plan, centers, read_slab(plan, window), window, name=f"block {number}")
+
+
+def read_slab(plan: Plan, window: Window) -> np.ndarray:
+    """The window of the plan's store, for the samples that a block has to read: (x, y, z, sample).
+
+    A plan over a store covers its whole grid: a cropped Dataset counts as changed.
+    """
+    assert plan.source_path is not None, "only plans over a store can read it"
+    return read_window(plan.source_path, window, plan.design.read_span(plan.detrend))
+
+
+def score_centers(plan: Plan, centers: np.ndarray, slab: np.ndarray, window: Window, *, name: str) -> BlockScores:
+    """Score some centers from a slab that covers their spheres.
+
+    Parameters
+    ----------
+    plan : Plan
+    centers : array of int, shape (n_centers, 3)
+        Positions on the plan's grid.
+    slab : array, shape of the window and the samples of ``plan.design.read_span``
+    window : Window
+        Where the slab lies on the grid.
+    name : str
+        What to call these centers in an error.
+    """
+    design, geometry = plan.design, plan.geometry
+    mask = geometry.mask[window]
+    span = design.read_span(plan.detrend)
+    origin = np.array([part.start for part in window])
+    spheres = find_spheres(centers - origin, mask, geometry.offsets)
+    bold = prepare(
+        slab[mask],
+        design.all_runs[span],
+        design.chosen - span.start,
+        detrend=plan.detrend,
+        standardize=plan.standardize,
+        zero_nonfinite=plan.nonfinite == "zero",
+    )
+    try:
+        with _SKLEARN_LOCK, threadpool_limits(1):
+            found = cross_validate(
+                bold,
+                design.targets[None],
+                design.folds.train,
+                design.folds.test,
+                spheres,
+                outputs=plan.metrics,
+                estimator=plan.estimator,
+                scorer=plan.scorer,
+                labels=design.classes,
+                min_voxels=plan.min_voxels,
+            )
+    except SphereFailure as failure:
+        voxel = tuple(int(axis[i]) for axis, i in zip(geometry.axes, centers[failure.center], strict=True))
+        cause = failure.__cause__
+        raise BlockError(
+            f"{plan.subject}, {name}, center at voxel {voxel}, fold {failure.fold}: "
+            f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+        ) from cause
+    # One set of targets: (center, fold, metric) to (center, metric, fold).
+    return BlockScores(
+        np.ascontiguousarray(found["score"][:, 0].swapaxes(1, 2)),
+        np.ascontiguousarray(found["n_unconverged"][:, 0]),
+    )

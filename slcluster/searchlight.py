@@ -1,0 +1,116 @@
+"""The searchlight itself: lazy maps, or a durable result store."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from slcluster.durable import Status, drive, open_result, resume, status
+from slcluster.errors import InputError
+from slcluster.lazy import lazy_maps
+from slcluster.plan import Plan
+from slcluster.planner import plan as make_plan
+from slcluster.progress import Progress
+from slcluster.store import subject_digest, write_array_store
+
+__all__ = ["Status", "open_result", "resume", "searchlight", "status"]
+
+log = logging.getLogger("slcluster")
+
+
+def searchlight(
+    ds: xr.Dataset,
+    *,
+    overlap: bool = False,
+    out: str | Path | None = None,
+    resume: bool = True,
+    client: Any = None,
+    progress: Progress = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Map where in the brain conditions can be told apart: one cross-validated estimator a sphere.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A subject, as :func:`slcluster.open_store` returns it, selected or changed as you like.
+    **options
+        Everything that :func:`slcluster.plan` takes: ``radius_mm``, ``estimator``, ``cv``, ``scoring``,
+        ``process_mask``, ``standardize`` ...
+    overlap : bool
+        Lazy maps only: cut slabs with ``dask.array.overlap`` instead of reading the store. Same bytes; for
+        tests and comparison.
+    out : path, optional
+        Result store. With it the maps are computed now, block by block, each kept as it finishes; without
+        it they are lazy.
+    resume : bool
+        Go on with a result that ``out`` already holds, if it is of the same analysis.
+    client : distributed.Client, optional
+        Cluster to compute on. Where not given the active client, else Dask's threaded scheduler.
+    progress : None, True or callable
+        With ``out``: see :func:`slcluster.progress.listener`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``score (x, y, z)``, or ``(metric, x, y, z)`` for several metrics: unweighted mean over folds, NaN
+        where there is no center. ``score_fold (metric, fold, x, y, z)``. ``sphere_size (x, y, z)`` int32.
+        ``attrs`` hold every parameter, versions, chance level and class counts.
+
+    Raises
+    ------
+    InputError, GeometryError, DesignError, PlanError
+        As :func:`slcluster.plan`, and where ``out`` holds another analysis.
+    StoreError
+        ``out`` cannot be written or is being computed elsewhere.
+    BlockError
+        The estimator failed in a sphere; names it.
+
+    Examples
+    --------
+    >>> from slcluster import simulate
+    >>> ds = simulate(shape=(7, 8, 9), n_runs=4, seed=0)
+    >>> ds = ds.isel(sample=ds.condition != "rest")
+    >>> maps = searchlight(ds, radius_mm=5.6)  # nothing is computed yet
+    >>> maps.score.dims
+    ('x', 'y', 'z')
+    """
+    planned = make_plan(ds, **options)
+    if out is None:
+        return lazy_maps(planned, ds, overlap=overlap)
+    if overlap:
+        raise InputError("overlap=True is for lazy maps; leave out the out argument, or overlap")
+    if planned.source_path is None:
+        planned = _kept(planned, ds, Path(out))
+    return drive(planned, out, resume=resume, client=client, progress=progress)
+
+
+def _kept(planned: Plan, ds: xr.Dataset, out: Path) -> Plan:
+    """The plan over a store of its own, written now, for a Dataset that no store holds as it is."""
+    out = out.expanduser().resolve()
+    path = out.with_name(f"{out.stem}.source.zarr")
+    log.warning("%s: this Dataset differs from its store, or has none; its samples are kept in %s", planned.subject, path)
+    write_array_store(ds, path, overwrite=True)
+    digest = subject_digest(path)
+    return replace(
+        planned,
+        source_path=str(path),
+        source_digest=digest,
+        identity={**planned.identity, "store": digest},
+    )
+
+
+def _signature() -> inspect.Signature:
+    """The options spelled out, so that help() and notebooks complete them."""
+    own = inspect.signature(searchlight)
+    planning = list(inspect.signature(make_plan).parameters.values())[1:]
+    first, *rest = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return own.replace(parameters=[first, *planning, *rest])
+
+
+searchlight.__signature__ = _signature()  # type: ignore[attr-defined]
