@@ -282,8 +282,6 @@ def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarra
     DesignError
         If there are fewer than two classes.
     """
-    if values.dtype.kind in "TO":
-        values = values.astype(str)
     classes, codes = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise DesignError(
@@ -338,7 +336,8 @@ def _column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
     if name not in columns:
         raise DesignError(f"{argument}={name!r} is not a column of the samples; {estimators.nearest(name, columns)}")
     values = ds[name].values
-    return values.astype(str) if values.dtype.kind in "TO" else values
+    # Estimators and splitters know fixed-width text, not NumPy's new variable-width one.
+    return np.array([str(item) for item in values]) if values.dtype.kind in "TO" else values
 
 
 def _numbers(values: np.ndarray, name: str) -> np.ndarray:
@@ -371,7 +370,10 @@ def _folds(
         if getattr(splitter, "random_state", 0) is None:
             splitter.random_state = estimators.DEFAULT_SEED
         try:
-            pairs = list(splitter.split(np.zeros((len(labels), 1)), labels, group_of))
+            with warnings.catch_warnings():
+                # The run is offered to every splitter; those that have no use for it say so.
+                warnings.filterwarnings("ignore", message="The groups parameter is ignored")
+                pairs = list(splitter.split(np.zeros((len(labels), 1)), labels, group_of))
         except ValueError as error:
             raise DesignError(f"{splitter!r} cannot split the selected samples: {error}") from None
     try:
