@@ -222,7 +222,7 @@ def usable_mask(ds: xr.Dataset, nonfinite: str) -> np.ndarray:
     if not flagged.any():
         return mask
     # The store flags a voxel for any of its samples; what counts is the samples that are left.
-    bad = mask & ~np.asarray(np.isfinite(ds["bold"]).all("sample").compute())
+    bad = mask & ~np.asarray(np.isfinite(ds["bold"].data).all(axis=-1))
     if nonfinite == "exclude":
         mask &= ~bad
         if not mask.any():
