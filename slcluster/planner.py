@@ -14,7 +14,7 @@ from dask.utils import parse_bytes
 from sklearn.base import is_regressor
 from sklearn.model_selection import LeaveOneGroupOut, check_cv
 
-from slcluster import blocks, estimators
+from slcluster import estimators
 from slcluster.errors import DesignError, GeometryError, InputError
 from slcluster.io import read_mask
 from slcluster.kernels.folds import Folds, MissingClassError, validate_folds
