@@ -55,7 +55,9 @@ def read_slab(plan: Plan, window: Window) -> np.ndarray:
     return read_window(plan.source_path, window, plan.design.read_span(plan.detrend))
 
 
-def score_centers(plan: Plan, centers: np.ndarray, slab: np.ndarray, window: Window, *, name: str) -> BlockScores:
+def score_centers(
+    plan: Plan, centers: np.ndarray, slab: np.ndarray, window: Window, *, name: str
+) -> BlockScores:
     """Score some centers from a slab that covers their spheres.
 
     Parameters

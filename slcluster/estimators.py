@@ -144,7 +144,9 @@ def resolve(estimator: str | BaseEstimator) -> BaseEstimator:
             raise InputError(f"unknown estimator {estimator!r}; {nearest(estimator, list(NAMES))}")
         return _seeded(NAMES[estimator]())
     if isinstance(estimator, type):
-        raise InputError(f"estimator must be an instance, got the class {estimator.__name__}; write {estimator.__name__}()")
+        raise InputError(
+            f"estimator must be an instance, got the class {estimator.__name__}; write {estimator.__name__}()"
+        )
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise InputError(
             f"estimator must be a name ({', '.join(sorted(NAMES))}) or a scikit-learn estimator, "
@@ -322,7 +324,9 @@ def rebuild(description: Any) -> Any:
         return {rebuild(key): rebuild(item) for key, item in description["items"]}
     if not {"class", "params"} <= set(description):
         if {"function", "array", "repr"} & set(description):
-            raise InputError("an estimator holds functions or arrays; resume it by calling slc.searchlight again")
+            raise InputError(
+                "an estimator holds functions or arrays; resume it by calling slc.searchlight again"
+            )
         return {key: rebuild(item) for key, item in description.items()}
     module, _, name = description["class"].rpartition(".")
     if module.split(".")[0] != "sklearn":

@@ -17,7 +17,11 @@ from slcluster.store import open_source, source_of
 
 __all__ = ["f_score"]
 
-_NAMES = {"F": "one-way ANOVA F between conditions", "p": "p value of F, uncorrected", "neg_log10_p": "-log10 p, clipped at 10"}
+_NAMES = {
+    "F": "one-way ANOVA F between conditions",
+    "p": "p value of F, uncorrected",
+    "neg_log10_p": "-log10 p, clipped at 10",
+}
 
 
 def f_score(
@@ -70,10 +74,14 @@ def f_score(
     if standardize not in (None, "run"):
         raise InputError(f'standardize must be None or "run", got {standardize!r}')
     if target not in ds.coords:
-        raise DesignError(f"target={target!r} is not a column of the samples; found {sorted(map(str, ds.coords))}")
+        raise DesignError(
+            f"target={target!r} is not a column of the samples; found {sorted(map(str, ds.coords))}"
+        )
     codes, classes = encode_targets(np.array([str(item) for item in ds[target].values]), target)
     if len(codes) <= len(classes):
-        raise DesignError(f"F needs more samples than classes, got {len(codes)} samples of {len(classes)} classes")
+        raise DesignError(
+            f"F needs more samples than classes, got {len(codes)} samples of {len(classes)} classes"
+        )
     mask = usable_mask(ds, nonfinite)
     bold, runs, chosen = _samples(ds, detrend)
     options = {"detrend": detrend, "standardize": standardize, "zero_nonfinite": nonfinite == "zero"}
@@ -92,7 +100,10 @@ def f_score(
     )
     attrs = {key: value for key, value in ds.attrs.items() if key not in ("slcluster", "schema_version")}
     result = xr.Dataset(
-        {name: (("x", "y", "z"), maps[..., i], {"long_name": text}) for i, (name, text) in enumerate(_NAMES.items())},
+        {
+            name: (("x", "y", "z"), maps[..., i], {"long_name": text})
+            for i, (name, text) in enumerate(_NAMES.items())
+        },
         coords={
             **{name: (name, ds[name].values) for name in "xyz"},
             "affine": (AFFINE_DIMS, ds["affine"].values),
@@ -131,7 +142,12 @@ def _samples(ds: xr.Dataset, detrend: bool) -> tuple[da.Array, np.ndarray, np.nd
 
 
 def _block(
-    bold: np.ndarray, mask: np.ndarray, runs: np.ndarray, chosen: np.ndarray, codes: np.ndarray, options: dict[str, Any]
+    bold: np.ndarray,
+    mask: np.ndarray,
+    runs: np.ndarray,
+    chosen: np.ndarray,
+    codes: np.ndarray,
+    options: dict[str, Any],
 ) -> np.ndarray:
     """F, p and -log10 p of one chunk: (x, y, z, 3), NaN outside the mask."""
     inside = mask[..., 0]

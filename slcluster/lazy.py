@@ -86,9 +86,7 @@ def _from_array(plan: Plan, shared: Any, ds: xr.Dataset) -> da.Array:
     chunks = grid_chunks(shape, plan.block_centers, at_least=depth)
     bold = ds["bold"].data if plan.source_path is None else open_store(plan.source_path)["bold"].data
     bold = da.asarray(bold)[..., plan.design.read_span(plan.detrend)].rechunk((*chunks, -1))
-    padded = da.overlap.overlap(
-        bold, depth={0: i, 1: j, 2: k, 3: 0}, boundary="none", allow_rechunk=False
-    )
+    padded = da.overlap.overlap(bold, depth={0: i, 1: j, 2: k, 3: 0}, boundary="none", allow_rechunk=False)
     return da.map_blocks(
         _block_from_overlap,
         padded,

@@ -106,7 +106,10 @@ def maps_dataset(
     mean = (_XYZ, score[0]) if one else (("metric", *_XYZ), score)
     ds = xr.Dataset(
         {
-            "score": (*mean, {"long_name": f"cross-validated {metrics[0] if one else 'score'}, mean over folds"}),
+            "score": (
+                *mean,
+                {"long_name": f"cross-validated {metrics[0] if one else 'score'}, mean over folds"},
+            ),
             "score_fold": (("metric", "fold", *_XYZ), score_fold, {"long_name": "score of each fold"}),
             "sphere_size": (_XYZ, sphere_size, {"long_name": "mask voxels in the sphere", "units": "voxel"}),
         },

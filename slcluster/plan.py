@@ -195,7 +195,11 @@ class Plan:
         n_read = self.design.read_span(self.detrend)
         n_read_samples = n_read.stop - n_read.start
         largest = max(
-            int(np.prod(blocks.window_shape(blocks.block_window(self.block(i), geometry.halo, geometry.shape))))
+            int(
+                np.prod(
+                    blocks.window_shape(blocks.block_window(self.block(i), geometry.halo, geometry.shape))
+                )
+            )
             for i in range(self.n_blocks)
         )
         in_float = 8 if self.detrend or self.standardize else max(4, self.value_bytes)
@@ -221,7 +225,9 @@ class Plan:
         n_train = sorted({len(part) for part in d.folds.train})
         n_test = sorted({len(part) for part in d.folds.test})
         counts = ", ".join(f"{name} {count}" for name, count in d.class_counts.items())
-        steps = [name for name, on in (("detrend runs", self.detrend), ("z-score runs", self.standardize)) if on]
+        steps = [
+            name for name, on in (("detrend runs", self.detrend), ("z-score runs", self.standardize)) if on
+        ]
         return {
             "subject": self.subject,
             "grid": f"{' x '.join(map(str, g.shape))} voxels, {np.count_nonzero(g.mask):,} in the mask",

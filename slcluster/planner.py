@@ -253,7 +253,9 @@ def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, nonfinite: st
             "every sphere is a single voxel",
             stacklevel=4,
         )
-    wanted = mask if process_mask is None else read_mask(process_mask, mask.shape, affine, name="process mask")
+    wanted = (
+        mask if process_mask is None else read_mask(process_mask, mask.shape, affine, name="process mask")
+    )
     centers = np.argwhere(wanted).astype(np.int32)
     outside = np.count_nonzero(wanted & ~mask)
     if outside:
@@ -291,7 +293,13 @@ def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarra
 
 
 def _design(
-    ds: xr.Dataset, source: Any, estimator: Any, cv: Any, groups: str | None, target: str, metrics: tuple[str, ...]
+    ds: xr.Dataset,
+    source: Any,
+    estimator: Any,
+    cv: Any,
+    groups: str | None,
+    target: str,
+    metrics: tuple[str, ...],
 ) -> Design:
     if not ds.sizes["sample"]:
         raise DesignError("the selection has no samples")
@@ -315,7 +323,9 @@ def _design(
     else:
         targets = _numbers(values, target)
         if "accuracy" in metrics:
-            raise InputError("scoring='accuracy' is for classifiers; pass scoring='r2' (or None for the estimator's own)")
+            raise InputError(
+                "scoring='accuracy' is for classifiers; pass scoring='r2' (or None for the estimator's own)"
+            )
     group_of = np.zeros(len(runs), np.int64) if groups is None else _column(ds, groups, "groups")
     labels = targets if classes is None else classes[targets]
     folds = _folds(cv, labels, group_of, groups, estimator, classes is not None)
@@ -334,7 +344,9 @@ def _design(
 def _column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
     columns = [str(key) for key, coord in ds.coords.items() if coord.dims == ("sample",)]
     if name not in columns:
-        raise DesignError(f"{argument}={name!r} is not a column of the samples; {estimators.nearest(name, columns)}")
+        raise DesignError(
+            f"{argument}={name!r} is not a column of the samples; {estimators.nearest(name, columns)}"
+        )
     values = ds[name].values
     # Estimators and splitters know fixed-width text, not NumPy's new variable-width one.
     return np.array([str(item) for item in values]) if values.dtype.kind in "TO" else values
@@ -351,7 +363,12 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _folds(
-    cv: Any, labels: np.ndarray, group_of: np.ndarray, groups: str | None, estimator: Any, is_classification: bool
+    cv: Any,
+    labels: np.ndarray,
+    group_of: np.ndarray,
+    groups: str | None,
+    estimator: Any,
+    is_classification: bool,
 ) -> Folds:
     if cv is None:
         if len(np.unique(group_of)) < 2:
@@ -365,7 +382,9 @@ def _folds(
         try:
             splitter = check_cv(cv, labels, classifier=is_classification and not is_regressor(estimator))
         except (ValueError, TypeError) as error:
-            raise DesignError(f"cv={cv!r} is not a number of folds, a splitter or pairs of indices: {error}") from None
+            raise DesignError(
+                f"cv={cv!r} is not a number of folds, a splitter or pairs of indices: {error}"
+            ) from None
         splitter = copy.copy(splitter)
         if getattr(splitter, "random_state", 0) is None:
             splitter.random_state = estimators.DEFAULT_SEED
@@ -389,7 +408,11 @@ def _indices(part: Any) -> np.ndarray:
 
 
 def _validate(
-    folds: Folds, targets: np.ndarray, classes: np.ndarray | None, group_of: np.ndarray, metrics: tuple[str, ...]
+    folds: Folds,
+    targets: np.ndarray,
+    classes: np.ndarray | None,
+    group_of: np.ndarray,
+    metrics: tuple[str, ...],
 ) -> None:
     try:
         validate_folds(folds, len(targets), None if classes is None else targets)

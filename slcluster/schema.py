@@ -42,13 +42,25 @@ OPEN_CHUNK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Variable:
-    """Rules for one variable: its dimensions, the kinds of dtype it may have, its unit, what it is."""
+    """Rules for one variable.
+
+    Attributes
+    ----------
+    dims : tuple of str
+    kinds : str
+        NumPy dtype kinds it may have.
+    long_name, units : str
+    required : bool
+    may_lead : tuple of str
+        Dimensions that may stand before ``dims``.
+    """
 
     dims: tuple[str, ...]
     kinds: str
     long_name: str
     units: str = ""
     required: bool = True
+    may_lead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,9 @@ SUBJECT = Contract(
 RESULT = Contract(
     kind="result",
     variables={
-        "score": Variable(_XYZ, "f", "cross-validated score, mean over folds", required=False),
+        "score": Variable(
+            _XYZ, "f", "cross-validated score, mean over folds", required=False, may_lead=("metric",)
+        ),
         "score_fold": Variable(("metric", "fold", *_XYZ), "f", "score of each fold", required=False),
         "sphere_size": Variable(_XYZ, "i", "mask voxels in the sphere", "voxel", required=False),
         "F": Variable(_XYZ, "f", "one-way ANOVA F between conditions", required=False),
@@ -146,14 +160,12 @@ def validate(ds: xr.Dataset, contract: Contract = SUBJECT) -> xr.Dataset:
 def _check(ds: xr.Dataset, name: str, rule: Variable, where: Mapping[Any, xr.DataArray]) -> None:
     if name not in where:
         if rule.required:
-            place = "coordinate" if name in SUBJECT.coords else "variable"
-            raise SchemaError(f"{place} {name!r} ({', '.join(rule.dims)}) is missing; found {sorted(map(str, ds.variables))}")
+            raise SchemaError(
+                f"{name!r} ({', '.join(rule.dims)}) is missing; found {', '.join(sorted(map(str, ds.variables)))}"
+            )
         return
     found = ds[name]
-    dims_ok = found.dims == rule.dims or ("metric" not in found.dims and found.dims[-3:] == rule.dims[-3:] == _XYZ)
-    if name == "score" and found.dims == ("metric", *_XYZ):
-        dims_ok = True
-    if not dims_ok:
+    if found.dims not in (rule.dims, (*rule.may_lead, *rule.dims)):
         raise SchemaError(f"{name!r} must have dimensions {rule.dims}, got {found.dims}")
     if found.dtype.kind not in rule.kinds:
         raise SchemaError(f"{name!r} must have a dtype of kind {'/'.join(rule.kinds)}, got {found.dtype}")

@@ -94,7 +94,11 @@ def _kept(planned: Plan, ds: xr.Dataset, out: Path) -> Plan:
     """The plan over a store of its own, written now, for a Dataset that no store holds as it is."""
     out = out.expanduser().resolve()
     path = out.with_name(f"{out.stem}.source.zarr")
-    log.warning("%s: this Dataset differs from its store, or has none; its samples are kept in %s", planned.subject, path)
+    log.warning(
+        "%s: this Dataset differs from its store, or has none; its samples are kept in %s",
+        planned.subject,
+        path,
+    )
     write_array_store(ds, path, overwrite=True)
     digest = subject_digest(path)
     return replace(

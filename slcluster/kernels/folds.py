@@ -41,7 +41,9 @@ def validate_folds(folds: Folds, n_samples: int, classes: np.ndarray | None) -> 
     for number, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
         for part, index in (("train", train), ("test", test)):
             if not len(index):
-                raise DesignError(f"fold {number} has an empty {part} part; change cv or the selection of samples")
+                raise DesignError(
+                    f"fold {number} has an empty {part} part; change cv or the selection of samples"
+                )
             if index.min() < 0 or index.max() >= n_samples:
                 raise DesignError(
                     f"fold {number} has {part} samples outside 0 to {n_samples - 1}; cv must index the selected samples"
@@ -95,4 +97,6 @@ def to_ranks(index: Sequence[np.ndarray], n_samples: int) -> np.ndarray:
 
 def from_ranks(ranks: np.ndarray) -> tuple[np.ndarray, ...]:
     """The inverse of :func:`to_ranks`."""
-    return tuple(np.argsort(row, kind="stable")[len(row) - np.count_nonzero(row) :].astype(np.int64) for row in ranks)
+    return tuple(
+        np.argsort(row, kind="stable")[len(row) - np.count_nonzero(row) :].astype(np.int64) for row in ranks
+    )
