@@ -42,7 +42,7 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         folds = _from_array(plan, shared, ds)
     else:
         folds = _from_store(plan, shared)
-    mean = folds.map_blocks(fold_mean, drop_axis=4, dtype=np.float64, token="searchlight-mean")
+    mean = da.map_blocks(fold_mean, folds, drop_axis=4, dtype=np.float64, token="searchlight-mean")
     size = scatter(plan.geometry.centers_ijk, plan.geometry.sphere_size, plan.geometry.shape, 0)
     return maps_dataset(
         mean.transpose(3, 0, 1, 2),
