@@ -14,9 +14,10 @@ import numpy as np
 from slcluster.errors import DesignError, InputError
 from slcluster.io.bids import brain_mask_beside, entities, find_runs, repetition_time_s
 from slcluster.io.nifti import NiftiHeader, VolumeReader, check_same_grid, read_header, read_mask
-from slcluster.progress import Progress, Step, listener
+from slcluster.progress import Listener, Progress, Step, listener
+from slcluster.store.staging import check_target
 from slcluster.store.subject import open_store
-from slcluster.store.writer import SubjectWriter, check_target
+from slcluster.store.writer import SubjectWriter, subject_writer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +28,9 @@ __all__ = ["ingest"]
 PathLike = str | os.PathLike[str]
 
 #: Resident memory of the process itself while it streams: interpreter, libraries, buffers.
-BASE_BYTES = 150 * 10**6
+BASE_BYTES = 200 * 10**6
 #: Peak memory of a slab over its size: the slab, its compressed bricks, and the shard made of them.
-SLAB_COPIES = 3
+SLAB_COPIES = 1.2
 #: Slabs of fewer samples make so many small bricks that reading suffers.
 MIN_SLAB_SAMPLES = 24
 
@@ -96,7 +97,7 @@ def ingest(
     """
     tell = listener(progress)
     budget = _parse_bytes(memory_budget)
-    check_target(Path(store).expanduser().resolve(), overwrite)
+    check_target(store, overwrite)
     files, found_events, name = _find(bold, subject)
     headers = _read_headers(files)
     run_lengths = _run_lengths(headers)
@@ -112,15 +113,18 @@ def ingest(
     )
     shape = (*headers[0].shape[:3], sum(run_lengths))
     storage = _storage(headers)
-    with SubjectWriter(
+    n_slab = _slab_samples(shape, storage.dtype, budget)
+    with subject_writer(
         store,
         shape=shape,
         dtype=storage.dtype,
-        slab_samples=_slab_samples(shape, storage.dtype, budget),
+        shard=(*shape[:3], n_slab),
         scale=storage.scale,
         overwrite=overwrite,
     ) as writer:
-        summary = _stream(headers, writer, storage, tell)
+        slab = np.empty((n_slab, *reversed(shape[:3])), storage.dtype)
+        summary = _stream(headers, slab, writer, storage, tell)
+        del slab
         path = writer.finish(
             volumes={"mask": inside, "mean": summary.mean, "nonfinite": summary.nonfinite},
             affine=headers[0].affine,
@@ -243,7 +247,7 @@ class _Storage:
 
 
 def _storage(headers: list[NiftiHeader]) -> _Storage:
-    """Integers stay raw if all files share dtype and scale, else float32, or float64 where a source needs it."""
+    """Integers stay raw if all files share dtype and scale; else float32, or float64 where a source is."""
     first = headers[0]
     kinds = {(h.dtype.newbyteorder("="), h.slope, h.inter) for h in headers}
     if len(kinds) == 1 and first.dtype.kind in "iu":
@@ -257,13 +261,13 @@ def _slab_samples(shape: tuple[int, ...], dtype: np.dtype, budget: int) -> int:
     """Samples in a slab: as many as the budget holds, in slabs of equal length."""
     n_samples = shape[3]
     volume_bytes = int(np.prod(shape[:3], dtype=object)) * dtype.itemsize
-    most = (budget - BASE_BYTES) // (SLAB_COPIES * volume_bytes)
+    most = int((budget - BASE_BYTES) / (SLAB_COPIES * volume_bytes))
     least = min(MIN_SLAB_SAMPLES, n_samples)
     if most < least:
-        needed = BASE_BYTES + SLAB_COPIES * volume_bytes * least
+        needed = BASE_BYTES + int(SLAB_COPIES * volume_bytes * (least + 1))
         raise InputError(
-            f"memory_budget {budget // 10**6} MB holds {max(most, 0)} samples of {volume_bytes / 1e6:.3g} MB at once, "
-            f"at least {least} are needed; pass memory_budget='{-(-needed // 10**6)}MB' or more"
+            f"memory_budget of {budget // 10**6} MB holds {max(most, 0)} samples of {volume_bytes / 1e6:.3g} MB "
+            f"at once, at least {least} are needed; pass memory_budget='{-(-needed // 10**6)}MB' or more"
         )
     n_slabs = -(-n_samples // most)
     return int(-(-n_samples // n_slabs))
@@ -276,11 +280,12 @@ class _Summary:
     sha256: list[str]
 
 
-def _stream(headers: list[NiftiHeader], writer: SubjectWriter, storage: _Storage, tell: Any) -> _Summary:
-    """Every volume of every file into the writer's slabs, once; sums and hashes on the way."""
-    nx, ny, nz, n_samples = writer.shape
-    slab = np.empty((writer.slab_samples, nz, ny, nx), storage.dtype)
-    total = np.zeros((nz, ny, nx), np.float64)
+def _stream(
+    headers: list[NiftiHeader], slab: np.ndarray, writer: SubjectWriter, storage: _Storage, tell: Listener
+) -> _Summary:
+    """Every volume of every file through the slab, once; sums and hashes on the way."""
+    n_samples = sum(header.shape[3] for header in headers)
+    total = np.zeros(slab.shape[1:], np.float64)
     sha256, done = [], 0
     tell(Step("ingest", 0, n_samples, "sample"))
     for header in headers:
@@ -293,7 +298,7 @@ def _stream(headers: list[NiftiHeader], writer: SubjectWriter, storage: _Storage
                 done += 1
                 if done % len(slab) == 0 or done == n_samples:
                     n_filled = (done - 1) % len(slab) + 1
-                    writer.write_slab((done - 1) // len(slab), slab[:n_filled].T)
+                    writer.write((0, 0, 0, (done - 1) // len(slab)), slab[:n_filled].T)
                     tell(Step("ingest", done, n_samples, "sample"))
             sha256.append(reader.finish())
     slope, inter = storage.scale or (1.0, 0.0)

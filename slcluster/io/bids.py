@@ -58,11 +58,13 @@ def find_runs(folder: Path, subject: str | None = None) -> list[BidsRun]:
     elif len(subjects) > 1:
         raise InputError(f"{folder} has the subjects {', '.join(subjects)}; name one as subject=")
     if not found:
-        raise InputError(f"{folder} holds no sub-*_bold.nii.gz; expected a BIDS data set or a subject's folder")
+        raise InputError(
+            f"{folder} holds no sub-*_bold.nii.gz; expected a BIDS data set or one subject of it"
+        )
     kinds = {tuple(sorted((k, v) for k, v in entities(p).items() if k not in ("ses", "run"))) for p in found}
     if len(kinds) > 1:
         shown = "; ".join(" ".join(f"{k}-{v}" for k, v in kind) for kind in sorted(kinds))
-        raise InputError(f"{folder} holds several kinds of runs ({shown}); pass the list of files that you mean")
+        raise InputError(f"{folder} holds several kinds of runs ({shown}); pass the list of files you mean")
     found.sort(key=lambda p: (entities(p).get("ses", ""), int(entities(p).get("run", "0")), p.name))
     return [BidsRun(path, _events_of(path)) for path in found]
 
@@ -73,7 +75,7 @@ def _events_of(bold: Path) -> Path | None:
 
 
 def repetition_time_s(bold: Path) -> float | None:
-    """``RepetitionTime`` from the nearest JSON sidecar that applies, by BIDS inheritance; None without one."""
+    """``RepetitionTime`` of the nearest JSON sidecar that applies, by BIDS inheritance; None without one."""
     own = entities(bold)
     for folder in bold.resolve().parents[:4]:
         best: tuple[int, Path] | None = None

@@ -53,7 +53,7 @@ def read_labels(
     table = labels if isinstance(labels, pd.DataFrame) else read_table(Path(labels))
     place = "labels" if isinstance(labels, pd.DataFrame) else str(labels)
     if len(table) != n_samples:
-        raise DesignError(f"{place} has {len(table)} rows for {n_samples} volumes; expected one row per volume")
+        raise DesignError(f"{place} has {len(table)} rows for {n_samples} volumes; expected one row a volume")
     condition = _column(table, label_column, _CONDITION_NAMES, place, "label_column")
     assert condition is not None
     run = _column(table, run_column, _RUN_NAMES, place, "run_column")
@@ -101,7 +101,9 @@ def _column(
 def _as_text(column: pd.Series, place: str) -> np.ndarray:
     missing = np.flatnonzero((column.isna() | (column.astype(str) == "")).to_numpy())
     if len(missing):
-        raise DesignError(f"{place}: {column.name!r} is missing in row {missing[0] + 1} (of {len(missing)} such)")
+        raise DesignError(
+            f"{place}: {column.name!r} is empty in row {missing[0] + 1} (of {len(missing)} such)"
+        )
     return np.array([str(value) for value in column.tolist()], dtype=object)
 
 
@@ -110,7 +112,8 @@ def _as_runs(column: pd.Series, place: str) -> np.ndarray:
     wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers == np.round(numbers))))
     if len(wrong):
         raise DesignError(
-            f"{place}: runs ({column.name!r}) must be whole numbers, row {wrong[0] + 1} has {column.iloc[wrong[0]]!r}"
+            f"{place}: runs ({column.name!r}) must be whole numbers, "
+            f"row {wrong[0] + 1} has {column.iloc[wrong[0]]!r}"
         )
     return numbers.astype(np.int64)
 
@@ -191,5 +194,6 @@ def _seconds(frame: pd.DataFrame, name: str, place: str) -> np.ndarray:
     values: Any = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
-        raise InputError(f"{place}: {name} in row {wrong[0] + 1} is {frame[name].iloc[wrong[0]]!r}, expected seconds")
+        found = frame[name].iloc[wrong[0]]
+        raise InputError(f"{place}: {name} in row {wrong[0] + 1} is {found!r}, expected seconds")
     return values

@@ -135,7 +135,7 @@ def _raw_header(reader: ByteReader) -> tuple[Any, int]:
         if n_read == 540:
             return nib.Nifti2Header(bytes(block), check=False), n_read
     if 348 in sizes and bytes(block[344:348]) == b"ni1\0":
-        raise InputError(f"{reader.path} is one half of a .hdr/.img pair; save it as one .nii or .nii.gz file")
+        raise InputError(f"{reader.path} is half of a .hdr/.img pair; save it as one .nii or .nii.gz file")
     raise InputError(f"{reader.path} is not NIfTI: expected a .nii or .nii.gz file")
 
 
@@ -144,7 +144,7 @@ def _shape(path: Path, dim: tuple[int, ...]) -> tuple[int, tuple[int, int, int, 
         raise InputError(f"{path} has an invalid NIfTI header: {dim[0]} dimensions, expected 3 or 4")
     shape = list(dim[1 : dim[0] + 1])
     if min(shape) < 1:
-        raise InputError(f"{path} has an invalid NIfTI header: shape {tuple(shape)}, every axis must be 1 or more")
+        raise InputError(f"{path} has an invalid NIfTI header: shape {tuple(shape)}, no axis may be under 1")
     while len(shape) > 4 and shape[-1] == 1:
         shape.pop()
     if not 3 <= len(shape) <= 4:
@@ -175,7 +175,9 @@ def _offset(path: Path, value: float, n_read: int) -> int:
     # nibabel, too, takes 0 for "right behind the header and its 4 flag bytes".
     offset = n_read + 4 if value == 0 else value
     if not (n_read <= offset < 2**40 and float(offset).is_integer()):
-        raise InputError(f"{path} has an invalid NIfTI header: vox_offset {value}, expected {n_read + 4} or more")
+        raise InputError(
+            f"{path} has an invalid NIfTI header: vox_offset {value}, expected {n_read + 4} or so"
+        )
     return int(offset)
 
 
@@ -242,7 +244,7 @@ class VolumeReader:
         InputError
             If the file ends before it, or is damaged.
         """
-        got = self._reader.read_into(memoryview(volume.reshape(-1).view(np.uint8)))
+        got = self._reader.read_into(volume.reshape(-1).view(np.uint8).data)
         if got < self.header.volume_bytes:
             raise InputError(
                 f"{self.header.path} is cut off: {self._done} of {self.header.shape[3]} volumes are whole; "
@@ -362,7 +364,8 @@ def read_mask(mask: Any, shape: tuple[int, ...], affine: np.ndarray, name: str =
     values, mask_affine = _mask_values(mask)
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
-    check_same_grid(name, values.shape, affine if mask_affine is None else mask_affine, shape, np.asarray(affine))
+    wanted = np.asarray(affine, np.float64)
+    check_same_grid(name, values.shape, wanted if mask_affine is None else mask_affine, shape, wanted)
     inside = (values != 0) & (values == values)
     if not inside.any():
         raise InputError(f"{name} is empty: none of its {inside.size} voxels differs from 0")
@@ -379,5 +382,5 @@ def _mask_values(mask: Any) -> tuple[np.ndarray, np.ndarray | None]:
         mask = mask.transpose("x", "y", "z")
     values = np.asarray(mask)
     if values.dtype.kind not in "biuf":
-        raise InputError(f"expected a mask as path, image or array of booleans or numbers, got {type(mask).__name__}")
+        raise InputError(f"a mask is a path, an image or an array of booleans or numbers, got {mask!r:.80}")
     return values, None

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
 
-import numpy as np
 from isal import igzip, isal_zlib
 
 from slcluster.errors import InputError
@@ -28,7 +27,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 MAX_INFLATION = 1032
 
 #: What inflating a damaged stream may raise.
-_DAMAGE = (EOFError, zlib.error, isal_zlib.error, igzip.BadGzipFile)
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    cast(type[Exception], isal_zlib.error),
+    igzip.BadGzipFile,
+)
 
 
 def is_gzip(path: Path) -> bool:
@@ -83,7 +87,7 @@ class ByteReader:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         self._hashing = _Hashing(self._file)
         self._stream: Any = (
-            igzip._GzipReader(self._hashing, _BUFFER_BYTES)
+            igzip._GzipReader(cast(BinaryIO, self._hashing), _BUFFER_BYTES)
             if self.is_gzip
             else io.BufferedReader(self._hashing, _BUFFER_BYTES)
         )
@@ -97,7 +101,7 @@ class ByteReader:
         self._file.close()
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill ``buffer``; fewer bytes only at the end of the file. InputError where the stream is damaged."""
+        """Fill ``buffer``; fewer bytes only at the end of the file. InputError where it is damaged."""
         filled = 0
         while filled < len(buffer):
             n_bytes = self._readinto(buffer[filled:])
@@ -124,13 +128,13 @@ class ByteReader:
         """
         if self._readinto(memoryview(bytearray(1))):
             raise InputError(
-                f"{self.path} holds more than the {expected_bytes} bytes its header describes; get a fresh copy"
+                f"{self.path} holds more than the {expected_bytes} bytes its header tells of; get a fresh copy"
             )
         return self._hashing.sha256.hexdigest()
 
     def skip(self, n_bytes: int) -> int:
         """Read and drop ``n_bytes``; fewer only at the end of the file."""
-        scratch = memoryview(np.empty(min(n_bytes, _BUFFER_BYTES), np.uint8)) if n_bytes else memoryview(b"")
+        scratch = memoryview(bytearray(min(n_bytes, _BUFFER_BYTES)))
         left = n_bytes
         while left:
             got = self.read_into(scratch[: min(left, len(scratch))])

@@ -1,13 +1,12 @@
 """Subject and result stores: the only place with Zarr."""
 
+from slcluster.store.arrays import write_array_store
 from slcluster.store.digest import subject_digest
 from slcluster.store.lineage import Source, open_source, source_of
 from slcluster.store.subject import open_store, read_window, select
-from slcluster.store.writer import SubjectWriter, write_array_store
 
 __all__ = [
     "Source",
-    "SubjectWriter",
     "open_source",
     "open_store",
     "read_window",

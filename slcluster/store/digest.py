@@ -19,14 +19,15 @@ __all__ = ["DIGEST_NAME", "check_digest", "subject_digest", "write_digest"]
 
 DIGEST_NAME = "digest.json"
 _METADATA = "zarr.json"
+_FIX = "restore it from a copy, or ingest again with overwrite=True"
 
 
-def write_digest(path: Path) -> str:
+def write_digest(path: str | os.PathLike[str]) -> str:
     """Write ``digest.json`` into a store that is otherwise complete, and return the digest.
 
     Parameters
     ----------
-    path : Path
+    path : path
         Folder of the store.
 
     Returns
@@ -34,6 +35,7 @@ def write_digest(path: Path) -> str:
     str
         SHA-256 of the metadata, 64 hexadecimal digits.
     """
+    path = Path(path)
     sizes = {name: (path / name).stat().st_size for name in _files(path) if not _is_metadata(name)}
     digest = _metadata_sha256(path)
     with open(path / DIGEST_NAME, "wb") as file:
@@ -43,13 +45,15 @@ def write_digest(path: Path) -> str:
     return digest
 
 
-def check_digest(path: Path) -> str:
+def check_digest(path: str | os.PathLike[str], *, fix: str = _FIX) -> str:
     """Hold a store against its ``digest.json`` and return the digest.
 
     Parameters
     ----------
-    path : Path
+    path : path
         Folder of the store. Chunks are not read: their own checksums are verified when they are.
+    fix : str
+        What to do about it, for messages.
 
     Returns
     -------
@@ -62,25 +66,23 @@ def check_digest(path: Path) -> str:
         If the digest is missing (the store was never finished), or metadata, the digest itself or the size of
         any file changed since.
     """
+    path = Path(path)
     try:
         written = (path / DIGEST_NAME).read_bytes()
     except FileNotFoundError:
-        raise StoreError(
-            f"{path} has no {DIGEST_NAME}: writing it was cut off; ingest again with overwrite=True"
-        ) from None
+        raise StoreError(f"{path} has no {DIGEST_NAME}: writing it was cut off; {fix}") from None
     except OSError as error:
         raise StoreError(f"cannot read {path / DIGEST_NAME}: {error.strerror or error}") from None
     try:
         sizes = {str(name): int(size) for name, size in json.loads(written)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError(f"{path / DIGEST_NAME} is damaged; ingest again with overwrite=True") from None
+        raise StoreError(f"{path / DIGEST_NAME} is damaged; {fix}") from None
     for name, size in sizes.items():
-        _check_size(path, name, size)
+        _check_size(path, name, size, fix)
     digest = _metadata_sha256(path)
     if written != _document(digest, sizes):
         raise StoreError(
-            f"metadata of {path} changed since it was written (its {DIGEST_NAME} no longer fits); "
-            "restore it from a copy or ingest again with overwrite=True"
+            f"metadata of {path} changed since it was written (its {DIGEST_NAME} no longer fits); {fix}"
         )
     return digest
 
@@ -104,22 +106,16 @@ def subject_digest(path: str | os.PathLike[str]) -> str:
     StoreError
         As :func:`check_digest`.
     """
-    return check_digest(Path(path))
+    return check_digest(path)
 
 
-def _check_size(path: Path, name: str, size: int) -> None:
+def _check_size(path: Path, name: str, size: int, fix: str) -> None:
     try:
         found = (path / name).stat().st_size
     except (OSError, ValueError):
-        raise StoreError(
-            f"{path} lacks the file {name!r} that its {DIGEST_NAME} names; restore it or ingest again "
-            "with overwrite=True"
-        ) from None
+        raise StoreError(f"{path} lacks the file {name!r} that its {DIGEST_NAME} names; {fix}") from None
     if found != size:
-        raise StoreError(
-            f"{path / name} has {found} bytes where {size} were written; restore it or ingest again "
-            "with overwrite=True"
-        )
+        raise StoreError(f"{path / name} has {found} bytes where {size} were written; {fix}")
 
 
 def _document(digest: str, sizes: dict[str, int]) -> bytes:

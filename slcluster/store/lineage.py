@@ -20,6 +20,8 @@ from slcluster.store.subject import open_store
 
 __all__ = ["Source", "open_source", "source_of", "take_samples"]
 
+_MAX_STEP = 32
+
 
 @dataclass(frozen=True)
 class Source:
@@ -145,7 +147,8 @@ def _candidates(index: np.ndarray, n_samples: int) -> Iterator[Any]:
     yield index
     steps = np.diff(index)
     step = int(steps[0]) if len(steps) else 1
-    if len(index) and step > 0 and (steps == step).all():
-        start, stop = int(index[0]), int(index[-1]) + 1
-        yield slice(start, stop, step)
-        yield slice(start, n_samples if stop + step > n_samples else stop, step)
+    if len(index) and 0 < step <= _MAX_STEP and (steps == step).all():
+        # Dask keeps the stop as it was written; several select the same samples.
+        first, last = int(index[0]), int(index[-1])
+        for stop in range(last + 1, min(last + step, n_samples) + 1):
+            yield slice(first, stop, step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +13,11 @@ import xarray as xr
 import zarr
 
 from slcluster.errors import DesignError, InputError, StoreError
-from slcluster.schema import BRICK_VOXELS, OPEN_CHUNK_BYTES, SCHEMA_VERSION, SUBJECT, validate
-from slcluster.store.digest import DIGEST_NAME, check_digest
+from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, validate
+from slcluster.store.metadata import check_subject_store, one_line
 
-__all__ = ["check_subject_store", "open_store", "read_window", "select"]
+__all__ = ["open_store", "read_window", "select"]
 
-_SMALL = ("mask", "mean", "nonfinite")
 Window = tuple[slice, slice, slice]
 
 
@@ -55,49 +53,17 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     check_subject_store(root)
     try:
         bold = zarr.open_array(root / "bold", mode="r")
-        ds = xr.open_zarr(root, chunks=open_chunks(bold), consolidated=True)
-        eager = [name for name in ds.variables if name != "bold"]
-        ds = ds.assign({name: ds[name].load() for name in eager if name in ds.data_vars}).assign_coords(
-            {name: ds[name].load() for name in eager if name in ds.coords}
-        )
+        small = xr.open_zarr(root, chunks=None, drop_variables=["bold"]).load()
+        # The other variables have chunks of their own, which those of bold would cut.
+        lazy = xr.open_zarr(root, chunks=_open_chunks(bold), drop_variables=list(small.variables))
+        ds = xr.Dataset({"bold": lazy["bold"].variable, **small.data_vars}, small.coords, small.attrs)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"cannot open {root}: {one_line(error)}") from error
+    ds.encoding = dict(lazy.encoding)
     return validate(ds, SUBJECT)
 
 
-def check_subject_store(root: Path) -> str:
-    """Digest of the finished subject store at ``root``; StoreError where there is none."""
-    if not root.is_dir():
-        raise StoreError(f"no store at {root}: write one with slcluster.ingest(bold, store, mask=...)")
-    attrs = _root_attrs(root)
-    kind, version = attrs.get("slcluster"), attrs.get("schema_version", 0)
-    if isinstance(version, int) and kind and version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{root} has schema version {version}, this slcluster knows {SCHEMA_VERSION}; upgrade slcluster"
-        )
-    if not kind and not (root / DIGEST_NAME).is_file():
-        raise StoreError(f"{root} is not a slcluster store; expected a folder that slcluster.ingest wrote")
-    digest = check_digest(root)
-    if kind != SUBJECT.kind:
-        raise StoreError(f"{root} is not a subject store but {kind!r}; expected what slcluster.ingest wrote")
-    return digest
-
-
-def is_ours(root: Path) -> bool:
-    """Whether ``root`` is a store of this package, finished or not."""
-    return bool(_root_attrs(root).get("slcluster")) or (root / DIGEST_NAME).is_file()
-
-
-def _root_attrs(root: Path) -> dict[str, Any]:
-    """Attributes of the root group; empty where there is no readable group."""
-    try:
-        return dict(zarr.open_group(root, mode="r", zarr_format=3).attrs)
-    except Exception:
-        # Whatever zarr makes of a foreign or damaged file, the callers' answer is the same: not ours.
-        return {}
-
-
-def open_chunks(bold: zarr.Array[Any]) -> dict[str, int]:
+def _open_chunks(bold: zarr.Array[Any]) -> dict[str, int]:
     """Dask chunks: all samples, times bricks joined axis by axis while they stay near 64 MB."""
     *grid, n_samples = bold.shape
     brick = bold.chunks[:3]
@@ -187,9 +153,7 @@ def _as_keep(where: Any, n_samples: int) -> np.ndarray:
     return keep
 
 
-def read_window(
-    path: str | os.PathLike[str], window: Window, samples: slice | None = None
-) -> np.ndarray:
+def read_window(path: str | os.PathLike[str], window: Window, samples: slice | None = None) -> np.ndarray:
     """Read the voxels of one box straight from a store, without Xarray or Dask.
 
     Parameters
@@ -229,18 +193,5 @@ def read_window(
 @lru_cache(maxsize=64)
 def _bold(path: str) -> tuple[zarr.Array[Any], float | None, float]:
     bold = zarr.open_array(Path(path) / "bold", mode="r")
-    scale = bold.attrs.get("scale_factor")
-    return bold, scale if scale is None else float(scale), float(bold.attrs.get("add_offset", 0.0))
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())
-
-
-def consolidate(root: Path) -> None:
-    """Consolidate metadata; zarr warns that format 3 does not standardise it yet, xarray reads it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(root, zarr_format=3)
+    attrs: dict[str, Any] = dict(bold.attrs)
+    return bold, attrs.get("scale_factor"), attrs.get("add_offset", 0.0)

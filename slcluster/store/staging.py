@@ -1,0 +1,165 @@
+"""A folder that is written beside its target and takes its place when complete."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from slcluster.errors import StoreError
+from slcluster.store.metadata import is_ours, one_line
+
+__all__ = ["Staging", "check_target"]
+
+
+def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Refuse a target that holds something not to be replaced, before any work is done.
+
+    Parameters
+    ----------
+    path : path
+        Where a store shall be.
+    overwrite : bool
+        Whether a store of ours may be replaced.
+
+    Returns
+    -------
+    Path
+        The target, absolute.
+
+    Raises
+    ------
+    StoreError
+        If something is there that must stay, or the place cannot be looked at.
+    """
+    try:
+        target = Path(path).expanduser().resolve()
+        if not os.path.lexists(target):
+            return target
+        is_store = target.is_dir() and is_ours(target)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreError(f"cannot write a store to {os.fspath(path)!r}: {one_line(error)}") from None
+    if not is_store:
+        raise StoreError(f"{target} exists and is no slcluster store; choose another path (it is left alone)")
+    if not overwrite:
+        raise StoreError(f"{target} exists; open it with open_store, or pass overwrite=True to replace it")
+    return target
+
+
+class Staging:
+    """Context manager around a new folder ``<target>.<token>.partial``; gone afterwards, whatever happened.
+
+    The token keeps two writers apart even where locks do not work, and the folder is locked while its writer
+    lives, so that only what a dead one left is swept.
+
+    Parameters
+    ----------
+    target : path
+        Where :meth:`publish` moves the folder.
+    overwrite : bool
+        Whether a store of ours may be replaced there.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self.target = Path(target).expanduser().resolve()
+        self.folder = self.target.with_name(f"{self.target.name}.{uuid.uuid4().hex[:8]}.partial")
+        self._overwrite = overwrite
+        self._lock: int | None = None
+
+    def __enter__(self) -> Staging:
+        try:
+            self.target.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(self.target)
+            check_target(self.target, self._overwrite)
+            self.folder.mkdir()
+            self._lock = os.open(self.folder, os.O_RDONLY)
+            _try_lock(self._lock)
+        except OSError as error:
+            self._leave()
+            raise self._unwritable(error) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        if isinstance(error, OSError):
+            raise self._unwritable(error) from error
+
+    def publish(self) -> None:
+        """Move the folder into the target's place. An older store stays until the new one is there."""
+        check_target(self.target, self._overwrite)
+        if not self.target.exists():
+            self.folder.rename(self.target)
+        else:
+            aside = self.target.with_name(f"{self.folder.name.removesuffix('.partial')}.replaced")
+            self.target.rename(aside)
+            self.folder.rename(self.target)
+            shutil.rmtree(aside, ignore_errors=True)
+        _sync_folder(self.target.parent)
+
+    def _leave(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {self.target}: {one_line(error)}; free some space or choose another place "
+            "(nothing was left behind)"
+        )
+
+
+def _sweep(target: Path) -> None:
+    """Remove what dead writers of this target left; put back a store that one had just moved aside."""
+    left = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.(partial|replaced)")
+    for folder in sorted(target.parent.iterdir()):
+        match = left.fullmatch(folder.name)
+        if match is None or folder.is_symlink() or not folder.is_dir():
+            continue
+        if match[1] == "replaced" and not target.exists():
+            folder.rename(target)
+        elif _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            raise StoreError(
+                f"another process is writing {target} (into {folder.name}); wait for it or stop it"
+            )
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        return _try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    """Lock an open folder; False where a living process holds it. The lock ends with its process."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # No locks on this file system: tokens keep the writers apart.
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
