@@ -8,10 +8,11 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
+from slcluster.design import encode_targets
 from slcluster.errors import DesignError, InputError
 from slcluster.kernels.anova import anova
 from slcluster.kernels.preparation import prepare
-from slcluster.planner import encode_targets, usable_mask
+from slcluster.planner import usable_mask
 from slcluster.schema import AFFINE_DIMS, RESULT, SCHEMA_VERSION, SUBJECT, validate
 from slcluster.store import open_source, source_of
 
