@@ -6,18 +6,18 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from slcluster.errors import DesignError, InputError
-from slcluster.io.bids import brain_mask_beside, entities, find_runs, repetition_time_s
-from slcluster.io.nifti import NiftiHeader, VolumeReader, check_same_grid, read_header, read_mask
+from slcluster.errors import InputError
+from slcluster.io.inputs import Inputs, find_inputs, read_inputs_mask, repetition_time, sample_columns
+from slcluster.io.nifti import NiftiHeader
+from slcluster.io.volumes import VolumeReader
 from slcluster.progress import Listener, Progress, Step, listener
 from slcluster.store.staging import check_target
 from slcluster.store.subject import open_store
-from slcluster.store.writer import SubjectWriter, subject_writer
+from slcluster.store.writer import SubjectWriter, storable_columns, subject_writer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,22 +98,21 @@ def ingest(
     tell = listener(progress)
     budget = _parse_bytes(memory_budget)
     check_target(store, overwrite)
-    files, found_events, name = _find(bold, subject)
-    headers = _read_headers(files)
-    run_lengths = _run_lengths(headers)
-    inside = _read_mask(mask, headers[0])
-    tr_s = _tr_s(tr, headers[0])
-    columns = _columns(
-        run_lengths,
+    inputs = find_inputs(bold, subject, wants_events=labels is None and events is None)
+    shape, storage = inputs.shape, _storage(inputs.headers)
+    n_slab = _slab_samples(shape, storage.dtype, budget)
+    inside = read_inputs_mask(mask, inputs)
+    tr_s = repetition_time(tr, inputs)
+    columns = sample_columns(
+        inputs,
         labels=labels,
-        events=found_events if events is None and labels is None else events,
-        names=(label_column, run_column),
+        events=inputs.events if events is None else events,
+        label_column=label_column,
+        run_column=run_column,
         tr_s=tr_s,
         shift_s=shift_s,
     )
-    shape = (*headers[0].shape[:3], sum(run_lengths))
-    storage = _storage(headers)
-    n_slab = _slab_samples(shape, storage.dtype, budget)
+    columns = storable_columns(columns)
     with subject_writer(
         store,
         shape=shape,
@@ -122,120 +121,34 @@ def ingest(
         scale=storage.scale,
         overwrite=overwrite,
     ) as writer:
-        slab = np.empty((n_slab, *reversed(shape[:3])), storage.dtype)
-        summary = _stream(headers, slab, writer, storage, tell)
-        del slab
+        summary = _stream(inputs.headers, n_slab, writer, storage, tell)
         path = writer.finish(
             volumes={"mask": inside, "mean": summary.mean, "nonfinite": summary.nonfinite},
-            affine=headers[0].affine,
+            affine=inputs.headers[0].affine,
             columns=columns,
-            attrs={
-                "subject": name,
-                "sources": [file.name for file in files],
-                "sources_sha256": summary.sha256,
-                **headers[0].attrs,
-                **({} if tr_s is None else {"tr_s": tr_s}),
-            },
+            attrs=_attrs(inputs, summary, tr_s),
         )
     return open_store(path)
 
 
 def _parse_bytes(size: str | int) -> int:
-    """``"512MB"`` as bytes; dask's own parser would cost an import that a streaming process can spare."""
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kMGT]?)(i?)B?\s*", str(size), re.IGNORECASE)
+    """``"512MB"`` as bytes."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", str(size).strip(), re.IGNORECASE)
     if match is None:
         raise InputError(f"memory_budget is {size!r}; expected bytes, or a size such as '512MB' or '2GiB'")
     power = " kmgt".index(match[2].lower() or " ")
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
-def _find(bold: Any, subject: str | None) -> tuple[list[Path], list[Path] | None, str]:
-    """The files of samples in order, the events beside them in BIDS, and the subject's name."""
-    events: list[Path] | None = None
-    if isinstance(bold, str | os.PathLike) and Path(bold).is_dir():
-        runs = find_runs(Path(bold), subject)
-        files = [run.bold for run in runs]
-        tables = [run.events for run in runs if run.events is not None]
-        events = tables if len(tables) == len(runs) else None
-    elif isinstance(bold, str | os.PathLike):
-        files = [Path(bold)]
-    else:
-        files = [Path(path) for path in bold]
-    if not files:
-        raise InputError("bold is an empty list; expected at least one NIfTI file")
-    name = entities(files[0]).get("sub") or files[0].name.split(".")[0]
-    return files, events, subject if subject is not None else name
-
-
-def _read_headers(files: list[Path]) -> list[NiftiHeader]:
-    headers = [read_header(file) for file in files]
-    first = headers[0]
-    n_dims = {header.n_dims for header in headers}
-    if len(files) == 1 and first.n_dims == 3:
-        raise InputError(
-            f"{first.path} is 3D, shape {first.shape[:3]}; expected 4D, or a list of 3D files, one per sample"
-        )
-    if len(n_dims) > 1:
-        raise InputError("bold mixes 3D and 4D files; expected either one sample or one run per file")
-    for header in headers[1:]:
-        check_same_grid(str(header.path), header.shape[:3], header.affine, first.shape[:3], first.affine)
-    return headers
-
-
-def _run_lengths(headers: list[NiftiHeader]) -> list[int]:
-    return [header.shape[3] for header in headers] if headers[0].n_dims == 4 else [len(headers)]
-
-
-def _read_mask(mask: Any, header: NiftiHeader) -> np.ndarray:
-    if mask is None:
-        mask = brain_mask_beside(header.path)
-    if mask is None:
-        raise InputError(
-            f"no mask given and no *_desc-brain_mask.nii.gz beside {header.path}; make one: "
-            f"nilearn.masking.compute_epi_mask({str(header.path)!r}).to_filename('mask.nii.gz')"
-        )
-    return read_mask(mask, header.shape[:3], header.affine)
-
-
-def _tr_s(tr: float | None, header: NiftiHeader) -> float | None:
-    if tr is None:
-        return repetition_time_s(header.path) or header.tr_s
-    if not (np.isfinite(tr) and tr > 0):
-        raise InputError(f"tr is {tr!r}; expected the repetition time in seconds")
-    return float(tr)
-
-
-def _columns(
-    run_lengths: list[int],
-    *,
-    labels: Any,
-    events: Any,
-    names: tuple[str | None, str | None],
-    tr_s: float | None,
-    shift_s: float,
-) -> dict[str, np.ndarray]:
-    """``condition``, ``run`` and whatever else is known of every sample."""
-    # pandas costs 30 MB, which nothing before this needs.
-    from slcluster.io.events import conditions_of_events, read_labels
-
-    n_samples = sum(run_lengths)
-    run = np.repeat(np.arange(len(run_lengths), dtype=np.int64), run_lengths)
-    if labels is not None and events is not None:
-        raise InputError("both labels and events are given; expected one of them")
-    if labels is not None:
-        return {"run": run, **read_labels(labels, n_samples, label_column=names[0], run_column=names[1])}
-    if events is None:
-        return {"run": run, "condition": np.full(n_samples, "rest", dtype=object)}
-    tables = [events] if isinstance(events, str | os.PathLike) or hasattr(events, "columns") else list(events)
-    if len(tables) != len(run_lengths):
-        raise DesignError(f"{len(tables)} tables of events for {len(run_lengths)} runs; expected one per run")
-    if tr_s is None:
-        raise InputError("no repetition time in a BIDS sidecar or the header; give tr= in seconds")
-    conditions = [
-        conditions_of_events(table, n, tr_s=tr_s, shift_s=shift_s, label_column=names[0])
-        for table, n in zip(tables, run_lengths, strict=True)
-    ]
-    return {"run": run, "condition": np.concatenate(conditions)}
+def _attrs(inputs: Inputs, summary: _Summary, tr_s: float | None) -> dict[str, Any]:
+    return {
+        "subject": inputs.subject,
+        # Names alone: where files lie is nobody's business, and another place must not be another store.
+        "sources": [header.path.name for header in inputs.headers],
+        "sources_sha256": summary.sha256,
+        **inputs.headers[0].attrs,
+        **({} if tr_s is None else {"tr_s": tr_s}),
+    }
 
 
 @dataclass(frozen=True)
@@ -275,33 +188,50 @@ def _slab_samples(shape: tuple[int, ...], dtype: np.dtype, budget: int) -> int:
 
 @dataclass(frozen=True)
 class _Summary:
+    """What one pass over all samples leaves: two volumes (nx, ny, nz), and the SHA-256 of each file."""
+
     mean: np.ndarray
     nonfinite: np.ndarray
     sha256: list[str]
 
 
 def _stream(
-    headers: list[NiftiHeader], slab: np.ndarray, writer: SubjectWriter, storage: _Storage, tell: Listener
+    headers: list[NiftiHeader], n_slab: int, writer: SubjectWriter, storage: _Storage, tell: Listener
 ) -> _Summary:
-    """Every volume of every file through the slab, once; sums and hashes on the way."""
+    """Every volume of every file through one slab into the writer, once."""
+    nx, ny, nz, _ = headers[0].shape
     n_samples = sum(header.shape[3] for header in headers)
-    total = np.zeros(slab.shape[1:], np.float64)
+    slab = np.empty((n_slab, nz, ny, nx), storage.dtype)
+    total = np.zeros((nz, ny, nx), np.float64)
+    nonfinite = np.zeros((nz, ny, nx), bool)
+    every = max(1, n_samples // 100)
     sha256, done = [], 0
     tell(Step("ingest", 0, n_samples, "sample"))
     for header in headers:
         with VolumeReader(header) as reader:
             for _ in range(header.shape[3]):
-                volume = slab[done % len(slab)]
+                volume = slab[done % n_slab]
                 reader.read_values(volume, scaled=storage.scale is None)
                 with np.errstate(invalid="ignore", over="ignore"):
                     total += volume
                 done += 1
-                if done % len(slab) == 0 or done == n_samples:
-                    n_filled = (done - 1) % len(slab) + 1
-                    writer.write((0, 0, 0, (done - 1) // len(slab)), slab[:n_filled].T)
+                if done % n_slab == 0 or done == n_samples:
+                    filled = slab[: (done - 1) % n_slab + 1]
+                    _mark_nonfinite(nonfinite, filled, total)
+                    writer.write((0, 0, 0, (done - 1) // n_slab), filled.T)
+                if done % every == 0 or done == n_samples:
                     tell(Step("ingest", done, n_samples, "sample"))
             sha256.append(reader.finish())
     slope, inter = storage.scale or (1.0, 0.0)
     with np.errstate(invalid="ignore", over="ignore"):
         mean = (total / n_samples * slope + inter).astype(np.float32)
-    return _Summary(mean.T, ~np.isfinite(total).T, sha256)
+    return _Summary(mean.T, nonfinite.T, sha256)
+
+
+def _mark_nonfinite(nonfinite: np.ndarray, filled: np.ndarray, total: np.ndarray) -> None:
+    """Mark voxels with a NaN or infinity in these samples. A sum that is finite has none, which spares a pass."""
+    suspects = np.nonzero(~np.isfinite(total) & ~nonfinite)
+    if len(suspects[0]):
+        # One volume at a time: a background of NaN would copy most of the slab.
+        for volume in filled:
+            nonfinite[suspects] |= ~np.isfinite(volume[suspects])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from slcluster.io.nifti import NiftiHeader, check_same_grid, read_header, read_mask, read_volume
+from slcluster.io.grid import check_same_grid, read_mask
+from slcluster.io.nifti import NiftiHeader, read_header
+from slcluster.io.volumes import read_volume
 
 if TYPE_CHECKING:
     from slcluster.io.export import to_nifti

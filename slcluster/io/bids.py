@@ -11,8 +11,10 @@ from slcluster.errors import InputError
 
 __all__ = ["BidsRun", "brain_mask_beside", "entities", "find_runs", "repetition_time_s"]
 
-_ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
+_ENTITY = re.compile(r"(?:^|_)([a-zA-Z]+)-([a-zA-Z0-9+]+)(?=_|\.)")
 _BOLD = re.compile(r"_bold\.nii(\.gz)?$")
+#: Where images lie below a data set, a subject, a session, or beside each other.
+_PLACES = ("sub-*/func", "sub-*/ses-*/func", "func", "ses-*/func", ".")
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,35 @@ def find_runs(folder: Path, subject: str | None = None) -> list[BidsRun]:
     InputError
         If there are no runs, several subjects and none named, or several tasks or versions of a run.
     """
-    found = sorted(path for path in folder.rglob("sub-*_bold.nii*") if _BOLD.search(path.name))
-    found = [path for path in found if "derivatives" not in path.relative_to(folder).parts]
-    subjects = sorted({entities(path)["sub"] for path in found if "sub" in entities(path)})
-    if subject is not None and found:
-        wanted = subject.removeprefix("sub-")
-        if wanted not in subjects:
-            raise InputError(f"{folder} has no subject {wanted!r}; it has {', '.join(subjects)}")
-        found = [path for path in found if entities(path).get("sub") == wanted]
-    elif len(subjects) > 1:
-        raise InputError(f"{folder} has the subjects {', '.join(subjects)}; name one as subject=")
+    places = [file for place in _PLACES for file in folder.glob(f"{place}/sub-*_bold.nii*")]
+    found = sorted({file for file in places if _BOLD.search(file.name)})
     if not found:
         raise InputError(
             f"{folder} holds no sub-*_bold.nii.gz; expected a BIDS data set or one subject of it"
         )
+    found = _of_subject(folder, found, subject)
     kinds = {tuple(sorted((k, v) for k, v in entities(p).items() if k not in ("ses", "run"))) for p in found}
     if len(kinds) > 1:
         shown = "; ".join(" ".join(f"{k}-{v}" for k, v in kind) for kind in sorted(kinds))
         raise InputError(f"{folder} holds several kinds of runs ({shown}); pass the list of files you mean")
-    found.sort(key=lambda p: (entities(p).get("ses", ""), int(entities(p).get("run", "0")), p.name))
-    return [BidsRun(path, _events_of(path)) for path in found]
+    return [BidsRun(path, _events_of(path)) for path in sorted(found, key=_order)]
+
+
+def _of_subject(folder: Path, found: list[Path], subject: str | None) -> list[Path]:
+    subjects = sorted({entities(path).get("sub", "") for path in found})
+    wanted = subjects[0] if subject is None else subject.removeprefix("sub-")
+    if subject is None and len(subjects) > 1:
+        raise InputError(f"{folder} has the subjects {', '.join(subjects)}; name one as subject=")
+    if wanted not in subjects:
+        raise InputError(f"{folder} has no subject {wanted!r}; it has {', '.join(subjects)}")
+    return [path for path in found if entities(path).get("sub", "") == wanted]
+
+
+def _order(path: Path) -> tuple[str, int, str]:
+    """Session, then run by number: run-10 comes after run-2."""
+    own = entities(path)
+    run = own.get("run", "0")
+    return own.get("ses", ""), int(run) if run.isdigit() else 0, path.name
 
 
 def _events_of(bold: Path) -> Path | None:
@@ -75,39 +86,63 @@ def _events_of(bold: Path) -> Path | None:
 
 
 def repetition_time_s(bold: Path) -> float | None:
-    """``RepetitionTime`` of the nearest JSON sidecar that applies, by BIDS inheritance; None without one."""
-    own = entities(bold)
-    for folder in bold.resolve().parents[:4]:
-        best: tuple[int, Path] | None = None
-        for sidecar in folder.glob("*bold.json"):
-            theirs = entities(sidecar)
-            if theirs.items() <= own.items() and (best is None or len(theirs) > best[0]):
-                best = (len(theirs), sidecar)
-        if best is not None:
-            tr = _read_tr(best[1])
-            if tr is not None:
-                return tr
-        if (folder / "dataset_description.json").is_file():
-            break
+    """Repetition time from the nearest JSON sidecar that applies.
+
+    Parameters
+    ----------
+    bold : Path
+        An image. Its own ``.json`` comes first; then, for a BIDS name, those that BIDS inheritance gives it.
+
+    Returns
+    -------
+    float or None
+        Seconds; None where no sidecar has a ``RepetitionTime``.
+
+    Raises
+    ------
+    InputError
+        If a sidecar cannot be read, or its value is no time.
+    """
+    own_sidecar = bold.with_name(re.sub(r"\.nii(\.gz)?$", ".json", bold.name))
+    candidates = [own_sidecar] if own_sidecar.is_file() and own_sidecar != bold else []
+    if "sub" in entities(bold):
+        candidates += _inherited(bold)
+    for sidecar in candidates:
+        tr_s = _read_tr_s(sidecar)
+        if tr_s is not None:
+            return tr_s
     return None
 
 
-def _read_tr(sidecar: Path) -> float | None:
+def _inherited(bold: Path) -> list[Path]:
+    """Sidecars whose entities the image has, nearest folder first, the most specific first in each."""
+    own = entities(bold).items()
+    found: list[Path] = []
+    for folder in bold.resolve().parents[:4]:
+        fits = [file for file in folder.glob("*bold.json") if entities(file).items() <= own]
+        found += sorted(fits, key=lambda file: -len(entities(file)))
+        if (folder / "dataset_description.json").is_file():
+            break
+    return found
+
+
+def _read_tr_s(sidecar: Path) -> float | None:
     try:
         value = json.loads(sidecar.read_text(encoding="utf-8")).get("RepetitionTime")
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"cannot read {sidecar}: {error}") from None
+        raise InputError(f"cannot read {sidecar}: {error}; expected a JSON object") from None
     if value is None:
         return None
-    if not isinstance(value, int | float) or not 0 < value < 1000:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1000:
         raise InputError(f"{sidecar}: RepetitionTime is {value!r}, expected seconds")
     return float(value)
 
 
 def brain_mask_beside(bold: Path) -> Path | None:
-    """fMRIPrep's ``*_desc-brain_mask.nii.gz`` of the same run and space beside a preprocessed image."""
-    own = {k: v for k, v in entities(bold).items() if k != "desc"}
-    for candidate in sorted(bold.parent.glob("*_desc-brain_mask.nii*")):
-        if {k: v for k, v in entities(candidate).items() if k != "desc"} == own:
+    """fMRIPrep's ``*_desc-brain_mask.nii.gz`` of the same run and space, beside a preprocessed image."""
+    prefix = re.sub(r"(_desc-[a-zA-Z0-9+]+)?_bold\.nii(\.gz)?$", "", bold.name)
+    for ending in (".nii.gz", ".nii"):
+        candidate = bold.with_name(f"{prefix}_desc-brain_mask{ending}")
+        if candidate.is_file():
             return candidate
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def read_labels(
         columns["run"] = _as_runs(table[run], place)
     for name in table.columns:
         if name not in (condition, run):
-            columns[str(name)] = _as_values(table[name])
+            # A store lists its columns separated by blanks.
+            columns[str(name).strip().replace(" ", "_")] = _as_values(table[name])
     return columns
 
 
@@ -165,6 +167,11 @@ def conditions_of_events(
         If the table cannot be read, or lacks a column or a number.
     DesignError
         If two events claim one sample.
+
+    Warns
+    -----
+    UserWarning
+        If an event covers no sample: it lies outside the run or between two samples.
     """
     place = "events" if isinstance(table, pd.DataFrame) else str(table)
     frame = table if isinstance(table, pd.DataFrame) else read_table(Path(table))
@@ -184,8 +191,18 @@ def conditions_of_events(
                 f"{place}: rows {other + 1} ({names[other]}) and {row + 1} ({names[row]}) overlap at sample "
                 f"{taken[0]} ({taken[0] * tr_s:g} s); a sample has one condition"
             )
+        if not inside.any():
+            _warn_missed(place, row, names[row], onset[row], duration[row])
         condition[inside], owner[inside] = names[row], row
     return condition
+
+
+def _warn_missed(place: str, row: int, name: str, onset_s: float, duration_s: float) -> None:
+    warnings.warn(
+        f"{place}: row {row + 1} ({name}, {duration_s:g} s from {onset_s:g} s) covers no sample of the run",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _seconds(frame: pd.DataFrame, name: str, place: str) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""NIfTI headers, grids, masks and streams of volumes: the only place with nibabel."""
+"""NIfTI headers, checked against their files. The package io is the only place with nibabel."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import nibabel as nib
@@ -15,12 +14,8 @@ from nibabel.spatialimages import HeaderDataError
 from slcluster.errors import GeometryError, InputError
 from slcluster.io.reader import MAX_INFLATION, ByteReader
 
-__all__ = ["NiftiHeader", "VolumeReader", "check_same_grid", "read_header", "read_mask", "read_volume"]
+__all__ = ["NiftiHeader", "parse_header", "read_header"]
 
-#: Two grids are the same where no corner of one lies farther from its twin than this part of a voxel's edge.
-GRID_TOLERANCE = 0.01
-
-_MAX_BYTES = 2**46
 _TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 
 
@@ -66,6 +61,11 @@ class NiftiHeader:
         return (self.slope, self.inter) != (1.0, 0.0)
 
     @property
+    def layout(self) -> tuple[Any, ...]:
+        """Everything that decides what the bytes of the file mean."""
+        return self.shape, self.dtype, self.slope, self.inter, self.offset, self.affine.tobytes()
+
+    @property
     def volume_bytes(self) -> int:
         nx, ny, nz, _ = self.shape
         return nx * ny * nz * self.dtype.itemsize
@@ -94,11 +94,17 @@ def read_header(path: str | os.PathLike[str]) -> NiftiHeader:
         Missing, empty, not NIfTI, unsupported, or a header that its file cannot hold.
     """
     with ByteReader(Path(path)) as reader:
-        return _parse(reader)[0]
+        return parse_header(reader)[0]
 
 
-def _parse(reader: ByteReader) -> tuple[NiftiHeader, int]:
-    """The header, and how many bytes of the stream were read for it."""
+def parse_header(reader: ByteReader) -> tuple[NiftiHeader, int]:
+    """The header at the start of a stream, and how many bytes of it were read.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_header`.
+    """
     raw, n_read = _raw_header(reader)
     path = reader.path
     try:
@@ -210,177 +216,3 @@ def _check_size(header: NiftiHeader, reader: ByteReader) -> None:
             f"{header.path} is cut off or its header is wrong: shape {header.shape} of {header.dtype} needs "
             f"{header.file_bytes} bytes, the file has {reader.file_bytes}"
         )
-
-
-class VolumeReader:
-    """The volumes of one file in order; a context manager. Values are raw: not scaled.
-
-    Parameters
-    ----------
-    header : NiftiHeader
-        From :func:`read_header`; the file is read again from its start.
-    """
-
-    def __init__(self, header: NiftiHeader) -> None:
-        self._reader = ByteReader(header.path)
-        self.header, n_read = _parse(self._reader)
-        self._done = 0
-        self._scratch: np.ndarray | None = None
-        self._reader.skip(self.header.offset - n_read)
-
-    def __enter__(self) -> VolumeReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reader.__exit__(kind, error, trace)
-
-    def read_into(self, volume: np.ndarray) -> None:
-        """Read the next volume into a C-ordered array (nz, ny, nx) of the header's dtype.
-
-        Raises
-        ------
-        InputError
-            If the file ends before it, or is damaged.
-        """
-        got = self._reader.read_into(volume.reshape(-1).view(np.uint8).data)
-        if got < self.header.volume_bytes:
-            raise InputError(
-                f"{self.header.path} is cut off: {self._done} of {self.header.shape[3]} volumes are whole; "
-                "get a fresh copy"
-            )
-        self._done += 1
-
-    def read_values(self, volume: np.ndarray, *, scaled: bool) -> None:
-        """Read the next volume into an array of any float dtype, or of the header's own in native order.
-
-        Parameters
-        ----------
-        volume : array, shape (nz, ny, nx)
-            C order. What nibabel gives for its dtype is written into it.
-        scaled : bool
-            Apply the header's slope and intercept, in float64, before rounding to the dtype of ``volume``.
-        """
-        scaled = scaled and self.header.is_scaled
-        if volume.dtype == self.header.dtype and not scaled:
-            self.read_into(volume)
-            return
-        if self._scratch is None:
-            self._scratch = np.empty(volume.shape, self.header.dtype)
-        self.read_into(self._scratch)
-        if scaled:
-            volume[...] = self._scratch.astype(np.float64) * self.header.slope + self.header.inter
-        else:
-            volume[...] = self._scratch
-
-    def finish(self) -> str:
-        """Verify the end of the file and return its SHA-256; InputError where it does not hold."""
-        return self._reader.finish(self.header.file_bytes)
-
-
-def read_volume(path: str | os.PathLike[str]) -> tuple[np.ndarray, NiftiHeader]:
-    """Read one 3D volume, scaled as its header says.
-
-    Parameters
-    ----------
-    path : path
-        A 3D file, or 4D with one volume.
-
-    Returns
-    -------
-    values : numpy.ndarray
-        Shape (nx, ny, nz); as stored, or float64 where the header scales.
-    header : NiftiHeader
-
-    Raises
-    ------
-    InputError
-        As :func:`read_header`, and where there are several volumes or the file is damaged.
-    """
-    header = read_header(path)
-    if header.shape[3] != 1:
-        raise InputError(f"{path} has {header.shape[3]} volumes; expected one 3D volume")
-    nx, ny, nz, _ = header.shape
-    values = np.empty((nz, ny, nx), header.dtype)
-    with VolumeReader(header) as reader:
-        reader.read_into(values)
-        reader.finish()
-    values = values.T
-    if header.is_scaled:
-        return values.astype(np.float64) * header.slope + header.inter, header
-    return values.astype(values.dtype.newbyteorder("=")), header
-
-
-def check_same_grid(
-    name: str, shape: tuple[int, ...], affine: np.ndarray, wanted_shape: tuple[int, ...], wanted: np.ndarray
-) -> None:
-    """Refuse a grid that is not the wanted one in voxels and mm.
-
-    Raises
-    ------
-    GeometryError
-        If shapes differ, or a corner lies farther from its twin than 1 % of the smallest voxel spacing.
-    """
-    fix = "bring it to the grid with nilearn.image.resample_to_img(..., interpolation='nearest')"
-    if tuple(shape) != tuple(wanted_shape):
-        raise GeometryError(f"{name} has shape {tuple(shape)}, the samples have {tuple(wanted_shape)}; {fix}")
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
-    corners[:, :3] *= np.asarray(shape) - 1
-    apart_mm = float(np.abs((corners @ (np.asarray(affine) - wanted).T)[:, :3]).max())
-    allowed_mm = GRID_TOLERANCE * float(np.linalg.norm(wanted[:3, :3], axis=0).min())
-    if not apart_mm <= allowed_mm:
-        raise GeometryError(
-            f"{name} lies {apart_mm:.3g} mm off the samples' grid (allowed: {allowed_mm:.2g} mm); {fix}"
-        )
-
-
-def read_mask(mask: Any, shape: tuple[int, ...], affine: np.ndarray, name: str = "mask") -> np.ndarray:
-    """A mask as booleans on a known grid.
-
-    Parameters
-    ----------
-    mask : path, nibabel image or array
-        Voxels other than 0 and NaN are in the mask. An array is taken to be on the grid.
-    shape : tuple of 3 ints
-        The grid that it must be on.
-    affine : array, shape (4, 4)
-        The grid's affine, mm.
-    name : str
-        What errors call it.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool, shape ``shape``.
-
-    Raises
-    ------
-    GeometryError
-        If the grid is another one, in voxels or mm.
-    InputError
-        If the file cannot be read or no voxel is in the mask.
-    """
-    values, mask_affine = _mask_values(mask)
-    while values.ndim > 3 and values.shape[-1] == 1:
-        values = values[..., 0]
-    wanted = np.asarray(affine, np.float64)
-    check_same_grid(name, values.shape, wanted if mask_affine is None else mask_affine, shape, wanted)
-    inside = (values != 0) & (values == values)
-    if not inside.any():
-        raise InputError(f"{name} is empty: none of its {inside.size} voxels differs from 0")
-    return np.ascontiguousarray(inside)
-
-
-def _mask_values(mask: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    if isinstance(mask, str | os.PathLike):
-        values, header = read_volume(mask)
-        return values, header.affine
-    if hasattr(mask, "dataobj"):
-        return np.asarray(mask.dataobj), np.asarray(mask.affine, np.float64)
-    if hasattr(mask, "dims") and set(mask.dims) == {"x", "y", "z"}:
-        mask = mask.transpose("x", "y", "z")
-    values = np.asarray(mask)
-    if values.dtype.kind not in "biuf":
-        raise InputError(f"a mask is a path, an image or an array of booleans or numbers, got {mask!r:.80}")
-    return values, None

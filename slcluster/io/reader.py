@@ -1,7 +1,7 @@
 """Reading the bytes of one NIfTI file once, from its first to its last, and nothing beyond.
 
 A ``.nii.gz`` carries its checksum at the very end; a reader that stops at the last voxel never sees it and
-lets most flipped bits pass. :class:`VolumeReader` reads to the end of the stream, hashes the file as it is on
+lets most flipped bits pass. :class:`ByteReader` reads to the end of the stream, hashes the file as it is on
 disk on the way, and refuses bytes that the header does not account for.
 """
 
@@ -98,6 +98,10 @@ class ByteReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; harmless when closed."""
         self._file.close()
 
     def read_into(self, buffer: memoryview) -> int:

@@ -15,7 +15,6 @@ import numpy as np
 import xarray as xr
 
 from slcluster.errors import StoreError
-from slcluster.store.digest import subject_digest
 from slcluster.store.subject import open_store
 
 __all__ = ["Source", "open_source", "source_of", "take_samples"]
@@ -67,7 +66,7 @@ def open_source(source: Source) -> xr.Dataset:
         If the store cannot be opened, or is another one by now.
     """
     ds = open_store(source.path)
-    if subject_digest(source.path) != source.digest:
+    if ds.encoding["digest"] != source.digest:
         raise StoreError(f"{source.path} was written again since this Dataset was opened; open it again")
     return ds
 
@@ -85,6 +84,11 @@ def source_of(ds: xr.Dataset) -> Source | None:
     Source or None
         None where the voxels or the order of samples were changed, or nothing is on disk.
 
+    Raises
+    ------
+    StoreError
+        If the store was written again since ``ds`` was opened.
+
     Examples
     --------
     >>> from slcluster import subject_dataset
@@ -96,9 +100,9 @@ def source_of(ds: xr.Dataset) -> Source | None:
         return None
     reopened = found[0]
     bold = reopened["bold"]
-    path = str(Path(str(reopened.encoding["source"])))
+    path, digest = reopened.encoding["source"], reopened.encoding["digest"]
     nx, ny, nz, n_samples = bold.shape
-    return Source(path, subject_digest(path), (nx, ny, nz, n_samples), str(bold.dtype), n_samples)
+    return Source(path, digest, (nx, ny, nz, n_samples), str(bold.dtype), n_samples)
 
 
 def take_samples(ds: xr.Dataset, positions: np.ndarray) -> xr.Dataset:
@@ -126,6 +130,9 @@ def _intact(ds: xr.Dataset) -> tuple[xr.Dataset, np.ndarray] | None:
         reopened = open_store(path)
     except StoreError:
         return None
+    if ds.encoding.get("digest", reopened.encoding["digest"]) != reopened.encoding["digest"]:
+        # Its lazy voxels would be the new store's, its labels the old one's.
+        raise StoreError(f"{path} was written again since this Dataset was opened; open it again")
     index = np.asarray(ds["sample_index"].values)
     n_samples = reopened.sizes["sample"]
     if index.dtype.kind != "i" or index.ndim != 1 or (index < 0).any() or (index >= n_samples).any():

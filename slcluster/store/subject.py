@@ -14,6 +14,7 @@ import zarr
 
 from slcluster.errors import DesignError, InputError, StoreError
 from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, validate
+from slcluster.store.digest import DIGEST_NAME
 from slcluster.store.metadata import check_subject_store, one_line
 
 __all__ = ["open_store", "read_window", "select"]
@@ -50,16 +51,17 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     5
     """
     root = Path(path).expanduser().resolve()
-    check_subject_store(root)
+    digest = check_subject_store(root)
     try:
         bold = zarr.open_array(root / "bold", mode="r")
         small = xr.open_zarr(root, chunks=None, drop_variables=["bold"]).load()
         # The other variables have chunks of their own, which those of bold would cut.
         lazy = xr.open_zarr(root, chunks=_open_chunks(bold), drop_variables=list(small.variables))
         ds = xr.Dataset({"bold": lazy["bold"].variable, **small.data_vars}, small.coords, small.attrs)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StoreError(f"cannot open {root}: {one_line(error)}") from error
-    ds.encoding = dict(lazy.encoding)
+    # The digest tells a store that was written again, at the same path, from the one opened here.
+    ds.encoding = {**lazy.encoding, "digest": digest}
     return validate(ds, SUBJECT)
 
 
@@ -177,7 +179,8 @@ def read_window(path: str | os.PathLike[str], window: Window, samples: slice | N
         If a chunk is damaged or cannot be read.
     """
     try:
-        bold, scale, offset = _bold(os.fspath(path))
+        status = os.stat(Path(path) / DIGEST_NAME)
+        bold, scale, offset = _bold(os.fspath(path), status.st_ino, status.st_mtime_ns)
         values = np.asarray(bold[(*window, samples if samples is not None else slice(None))])
     except Exception as error:
         # zarr raises ValueError, RuntimeError or OSError, as the codec that notices the damage pleases.
@@ -191,7 +194,8 @@ def read_window(path: str | os.PathLike[str], window: Window, samples: slice | N
 
 
 @lru_cache(maxsize=64)
-def _bold(path: str) -> tuple[zarr.Array[Any], float | None, float]:
+def _bold(path: str, inode: int, mtime_ns: int) -> tuple[zarr.Array[Any], float | None, float]:
+    """The array and its scale, opened once a process. A store written again has another inode and time."""
     bold = zarr.open_array(Path(path) / "bold", mode="r")
     attrs: dict[str, Any] = dict(bold.attrs)
     return bold, attrs.get("scale_factor"), attrs.get("add_offset", 0.0)
