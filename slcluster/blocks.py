@@ -79,22 +79,28 @@ def window_shape(window: Window) -> tuple[int, int, int]:
 
 
 def grid_chunks(
-    shape: tuple[int, int, int], block_centers: int, at_least: tuple[int, int, int] = (1, 1, 1)
+    shape: tuple[int, int, int],
+    centers_ijk: np.ndarray,
+    block_centers: int,
+    at_least: tuple[int, int, int] = (1, 1, 1),
 ) -> tuple[tuple[int, ...], ...]:
-    """Dask chunks of a map: cubes of about ``block_centers`` voxels, evened out along each axis.
+    """Dask chunks of a map: cubes that hold about ``block_centers`` centers each, evened out along each axis.
 
-    ``at_least`` is the smallest size wanted along each axis; overlapping chunks cannot be thinner than
-    their overlap.
+    How dense centers lie in their bounding box decides the cube's size, so that a few scattered centers, or
+    those of one slice, do not cut the whole grid into thousands of empty cells. ``at_least`` is the smallest
+    size wanted along each axis; overlapping chunks cannot be thinner than their overlap.
 
     Examples
     --------
-    >>> grid_chunks((10, 4, 1), 16)
+    >>> grid_chunks((10, 4, 1), np.argwhere(np.ones((10, 4, 1))), 16)
     ((3, 4, 3), (4,), (1,))
     """
-    side = max(1.0, block_centers) ** (1 / sum(size > 1 for size in shape)) if max(shape) > 1 else 1
+    box = np.ptp(centers_ijk, axis=0) + 1
+    volume = block_centers * box.prod() / len(centers_ijk)
+    side = max(1, round(volume ** (1 / max(1, np.count_nonzero(box > 1)))))
     chunks = []
     for size, least in zip(shape, at_least, strict=True):
-        count = max(1, min(math.ceil(size / max(1, round(side))), size // max(1, least)))
+        count = max(1, min(math.ceil(size / side), size // max(1, least)))
         edges = np.linspace(0, size, count + 1).round().astype(int)
         chunks.append(tuple(np.diff(edges).tolist()))
     return tuple(chunks)

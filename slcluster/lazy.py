@@ -57,7 +57,7 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
 
 def _from_store(plan: Plan, shared: Any) -> da.Array:
     """(x, y, z, metric, fold), one task a grid block; each reads its own slab from the store."""
-    chunks = grid_chunks(plan.geometry.shape, plan.block_centers)
+    chunks = grid_chunks(plan.geometry.shape, plan.geometry.centers_ijk, plan.block_centers)
     return da.map_blocks(
         _block_from_store,
         shared,
@@ -83,7 +83,7 @@ def _from_array(plan: Plan, shared: Any, ds: xr.Dataset) -> da.Array:
     shape = plan.geometry.shape
     i, j, k = (min(halo, size - 1) for halo, size in zip(plan.geometry.halo, shape, strict=True))
     depth = (i, j, k)
-    chunks = grid_chunks(shape, plan.block_centers, at_least=depth)
+    chunks = grid_chunks(shape, plan.geometry.centers_ijk, plan.block_centers, at_least=depth)
     bold = ds["bold"].data if plan.source_path is None else open_store(plan.source_path)["bold"].data
     bold = da.asarray(bold)[..., plan.design.read_span(plan.detrend)].rechunk((*chunks, -1))
     padded = da.overlap.overlap(bold, depth={0: i, 1: j, 2: k, 3: 0}, boundary="none", allow_rechunk=False)
