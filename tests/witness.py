@@ -1,0 +1,122 @@
+"""An estimator that reports what it saw, volumes that know where they are, and spheres found the slow way."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+import slcluster as slc
+from slcluster.kernels.spheres import RIM_TOLERANCE
+
+
+class Witness(ClassifierMixin, BaseEstimator):
+    """Its score is a checksum of every value and label it was trained and tested on, in order."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Witness:
+        self.classes_ = np.unique(y)
+        self.trained_ = testimony(X, y, 0)
+        return self
+
+    def score(self, X: np.ndarray, y: np.ndarray) -> float:
+        return float(testimony(X, y, self.trained_))
+
+
+class Total(ClassifierMixin, BaseEstimator):
+    """Its score is the sum of the test values: the same whatever the order of the voxels."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Total:
+        self.classes_ = np.unique(y)
+        return self
+
+    def score(self, X: np.ndarray, y: np.ndarray) -> float:
+        return float(X.astype(np.float64).sum())
+
+
+def testimony(x: np.ndarray, y: np.ndarray, before: int) -> int:
+    """CRC of a sample x voxel table, its shape and its labels, going on from an earlier one."""
+    told = zlib.crc32(repr((x.shape, x.dtype.str, y.tolist())).encode(), before)
+    return zlib.crc32(np.ascontiguousarray(x).tobytes(), told)
+
+
+def place_volume(shape: tuple[int, int, int], n_samples: int) -> np.ndarray:
+    """int32 (nx, ny, nz, n_samples): every value tells its voxel and its sample, and occurs once."""
+    return np.arange(np.prod(shape) * n_samples, dtype=np.int32).reshape(*shape, n_samples)
+
+
+def place_dataset(
+    shape: tuple[int, int, int], affine: np.ndarray, *, mask: np.ndarray | None = None, n_samples: int = 6
+) -> xr.Dataset:
+    """A subject of :func:`place_volume`, with conditions a and b in turn and two runs."""
+    return slc.subject_dataset(
+        place_volume(shape, n_samples),
+        affine=affine,
+        mask=mask,
+        condition=["a", "b"] * (n_samples // 2),
+        run=np.arange(n_samples) * 2 // n_samples,
+    )
+
+
+def noise_dataset(
+    shape: tuple[int, int, int] = (5, 6, 4),
+    *,
+    affine: np.ndarray,
+    n_runs: int = 3,
+    per_run: int = 8,
+    effect: float = 0.6,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Noise with a signal in some voxels, a mask with holes, conditions face and house."""
+    rng = np.random.default_rng(seed)
+    n_samples = n_runs * per_run
+    condition = np.array(["face", "house"] * (n_samples // 2))
+    bold = rng.normal(size=(*shape, n_samples))
+    bold[: shape[0] // 2] += effect * (condition == "face")
+    return slc.subject_dataset(
+        bold.astype(np.float32),
+        affine=affine,
+        mask=rng.random(shape) > 0.2,
+        condition=condition,
+        run=np.repeat(np.arange(n_runs), per_run),
+    )
+
+
+def spheres_by_distance(
+    centers: np.ndarray, mask: np.ndarray, affine: np.ndarray, radius_mm: float
+) -> list[np.ndarray]:
+    """Flat indices (C order of the grid) of the mask voxels within reach of every center, ascending.
+
+    Distances between world coordinates of every pair: slow, and nothing that could go wrong.
+    """
+    voxels = np.argwhere(mask)
+    flat = np.flatnonzero(mask)
+    world_mm = voxels @ affine[:3, :3].T + affine[:3, 3]
+    centers_mm = centers @ affine[:3, :3].T + affine[:3, 3]
+    limit_mm = radius_mm * (1 + RIM_TOLERANCE)
+    return [flat[np.linalg.norm(world_mm - center, axis=1) <= limit_mm] for center in centers_mm]
+
+
+def expected_scores(
+    ds: xr.Dataset, plan: Any, estimator: BaseEstimator, centers: np.ndarray, affine: np.ndarray
+) -> np.ndarray:
+    """Scores (n_centers, n_folds) of an estimator with a ``score`` of its own; NaN for an empty sphere.
+
+    Straight from the samples in memory. Only the folds and the radius are the plan's.
+    """
+    bold = ds["bold"].values
+    bold = bold.astype(np.float32) if bold.dtype.kind in "iu" else bold
+    flat, y = bold.reshape(-1, bold.shape[-1]), ds["condition"].values.astype(str)
+    folds = plan.design.folds
+    scores = np.full((len(centers), len(folds.train)), np.nan)
+    spheres = spheres_by_distance(centers, ds["mask"].values, affine, plan.geometry.radius_mm)
+    for row, sphere in zip(scores, spheres, strict=True):
+        if len(sphere):
+            x = flat[sphere].T
+            row[:] = [
+                estimator.fit(x[train], y[train]).score(x[test], y[test])
+                for train, test in zip(*folds, strict=True)
+            ]
+    return scores
