@@ -1,0 +1,304 @@
+"""The job file: an analysis written down in YAML, with the names that the functions and the flags have.
+
+The models here say everything once: the command line makes its flags, their help and their checks from the
+same fields, and ``deploy/job.schema.json`` is exported from them for editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from slcluster.cluster.documents import read_yaml, validated
+from slcluster.cluster.profiles import Size, is_address
+from slcluster.errors import InputError
+from slcluster.jobs.objects import build_object
+
+__all__ = [
+    "AnalysisOptions",
+    "ClusterOptions",
+    "IngestOptions",
+    "Job",
+    "SelectOptions",
+    "build_object",
+    "load_job",
+]
+
+T = TypeVar("T")
+
+
+def _from_here(path: Any, info: ValidationInfo) -> Any:
+    """A relative path of a job file starts at the file, so that a job can be submitted from anywhere."""
+    if not isinstance(path, str | Path):
+        return path
+    base = (info.context or {}).get("base")
+    path = Path(path).expanduser()
+    return path if base is None or path.is_absolute() else base / path
+
+
+def _listed(value: Any) -> Any:
+    return value if value is None or isinstance(value, list | tuple) else [value]
+
+
+def _cluster_from_here(cluster: str, info: ValidationInfo) -> str:
+    is_path = not is_address(cluster) and cluster.endswith((".yaml", ".yml"))
+    return str(_from_here(cluster, info)) if is_path else cluster
+
+
+def _known_estimator(value: Any) -> Any:
+    if isinstance(value, str):
+        from slcluster.estimators import resolve
+
+        resolve(value)
+    elif not hasattr(build_object(value), "fit"):
+        raise InputError(f"{value['class']} is not an estimator: it has no fit method")
+    return value
+
+
+def _known_splitter(value: Any) -> Any:
+    if isinstance(value, str):
+        if value != "leave-one-run-out":
+            raise InputError(
+                f"expected leave-one-run-out, a number of folds or a class such as {{class: KFold}}, got {value!r}"
+            )
+        return None
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if not hasattr(build_object(value, "sklearn.model_selection"), "split"):
+        raise InputError(f"{value['class']} is not a splitter: it has no split method")
+    return value
+
+
+def _known_scorers(value: Any) -> Any:
+    if value is not None:
+        from slcluster.estimators import make_scorer, resolve
+
+        make_scorer(value, resolve("svc"))
+    return value
+
+
+_OBJECT_SCHEMA = {
+    "type": "object",
+    "properties": {"class": {"type": "string"}, "params": {"type": "object"}},
+    "required": ["class"],
+    "additionalProperties": False,
+}
+FilePath = Annotated[Path, BeforeValidator(_from_here)]
+FilePaths = Annotated[list[FilePath], BeforeValidator(_listed)]
+EstimatorSpec = Annotated[
+    Any,
+    AfterValidator(_known_estimator),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _OBJECT_SCHEMA]}),
+]
+SplitterSpec = Annotated[
+    Any,
+    AfterValidator(_known_splitter),
+    WithJsonSchema(
+        {"anyOf": [{"const": "leave-one-run-out"}, {"type": "integer"}, _OBJECT_SCHEMA, {"type": "null"}]}
+    ),
+]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def _chosen(self, model: type[BaseModel]) -> dict[str, Any]:
+        """The values of one part, by keyword."""
+        return {name: getattr(self, name) for name in model.model_fields}
+
+
+class IngestOptions(_Options):
+    """Files to a subject store: what :func:`slcluster.ingest` takes."""
+
+    bold: FilePaths | None = Field(
+        default=None, description="4D NIfTI, several runs or 3D volumes, or a BIDS folder"
+    )
+    mask: FilePath | None = Field(
+        default=None,
+        description="mask image on the same grid; without it, fMRIPrep's brain mask is looked for beside bold",
+    )
+    labels: FilePath | None = Field(
+        default=None, description="table with one row a volume: labels and chunks, or named columns"
+    )
+    events: FilePaths | None = Field(default=None, description="BIDS events table of each run")
+    label_column: str | None = Field(default=None, description="column of labels, where its name is another")
+    run_column: str | None = Field(default=None, description="column of runs, where its name is another")
+    tr: PositiveFloat | None = Field(
+        default=None, description="repetition time in seconds, where the header lacks it"
+    )
+    shift_s: float = Field(default=0.0, description="haemodynamic delay in seconds, for events")
+    subject: str | None = Field(default=None, description="name in results; else from the file's name")
+    memory_budget: Size = Field(
+        default="512MB", description="peak memory of the whole process while it ingests"
+    )
+
+    def ingest_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`slcluster.ingest` but for ``store``."""
+        values = self._chosen(IngestOptions)
+        for name in ("bold", "events"):
+            if values[name] is not None and len(values[name]) == 1:
+                values[name] = values[name][0]
+        return values
+
+
+class SelectOptions(_Options):
+    """Which samples of a store: what :func:`slcluster.select` takes."""
+
+    conditions: Annotated[list[str], BeforeValidator(_listed)] | None = Field(
+        default=None, description="conditions to analyse; all where not given"
+    )
+    runs: Annotated[list[int], BeforeValidator(_listed)] | None = Field(
+        default=None, description="runs to analyse; all where not given"
+    )
+
+    def select_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`slcluster.select`."""
+        return self._chosen(SelectOptions)
+
+
+class AnalysisOptions(_Options):
+    """The searchlight itself: what :func:`slcluster.plan` takes."""
+
+    radius_mm: float = Field(description="radius of the spheres in mm")
+    estimator: EstimatorSpec = Field(
+        default="svc",
+        description="name such as svc, logistic or ridge_classifier; or {class: sklearn.svm.SVC, params: {C: 0.5}}",
+    )
+    cv: SplitterSpec = Field(
+        default=None,
+        description="folds: leave-one-run-out, as where not given; their number; or {class: KFold, params: {n_splits: 4}}",
+    )
+    groups: str | None = Field(
+        default="run", description="column whose values stay together in folds; none for no groups"
+    )
+    target: str = Field(default="condition", description="column to predict")
+    scoring: Annotated[str | list[str] | None, AfterValidator(_known_scorers)] = Field(
+        default="accuracy",
+        description="metric by its scikit-learn name, or several; none for the estimator's own",
+    )
+    process_mask: FilePath | None = Field(
+        default=None, description="image of the voxels to be centers; all of the mask else"
+    )
+    standardize: Literal["run"] | None = Field(
+        default=None, description="z-score the analysed samples within each: run, or none"
+    )
+    detrend: bool = Field(
+        default=False, description="remove the line through each run before samples are chosen"
+    )
+    nonfinite: Literal["error", "zero", "exclude"] = Field(
+        default="error", description="what to do with NaN in the mask: error, zero or exclude"
+    )
+    min_voxels: PositiveInt = Field(default=1, description="spheres with fewer voxels get no score")
+    engine: str = Field(
+        default="auto", description="code path: auto takes a fast one where it gives the same; sklearn"
+    )
+    block_centers: PositiveInt | None = Field(
+        default=None, description="centers in a block; chosen by cost where not given"
+    )
+    memory_limit: Size | None = Field(
+        default=None, description="memory a worker may use; --memory where not given"
+    )
+
+    def plan_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`slcluster.plan`, estimator and splitter made."""
+        values = self._chosen(AnalysisOptions)
+        if isinstance(self.estimator, Mapping):
+            values["estimator"] = build_object(self.estimator)
+        if isinstance(self.cv, Mapping):
+            values["cv"] = build_object(self.cv, "sklearn.model_selection")
+        return values
+
+
+class ClusterOptions(_Options):
+    """Where to compute: what :func:`slcluster.cluster.connect` takes."""
+
+    cluster: Annotated[str, AfterValidator(_cluster_from_here)] = Field(
+        default="local",
+        description="where to compute: local, slurm, a profile such as slurm.yaml, or tcp://host:port of a scheduler",
+    )
+    workers: PositiveInt | None = Field(
+        default=None, description="worker processes in all; locally, one a core"
+    )
+    threads: PositiveInt | None = Field(default=None, description="threads of each worker; 1 where not given")
+    memory: Size | None = Field(default=None, description="memory of each worker, such as 2GB")
+
+    def connect_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`slcluster.cluster.connect`."""
+        return self._chosen(ClusterOptions)
+
+
+class OutputOptions(_Options):
+    """Where results go."""
+
+    out: FilePath | None = Field(
+        default=None, description="result store; for several subjects the folder of theirs"
+    )
+    export: FilePath | None = Field(default=None, description="folder for NIfTI maps, figures and sidecars")
+
+
+class Job(ClusterOptions, OutputOptions, AnalysisOptions, SelectOptions, IngestOptions):
+    """One analysis of one subject, or the same of several. Names are those of the functions and the flags.
+
+    Examples
+    --------
+    >>> job = Job(store="sub-01.zarr", radius_mm=5.6, cv={"class": "KFold", "params": {"n_splits": 4}})
+    >>> job.plan_arguments()["cv"]
+    KFold(n_splits=4, random_state=None, shuffle=False)
+    """
+
+    store: FilePaths = Field(description="subject store, or several; written first where bold is given")
+
+    def plan_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of :func:`slcluster.plan`; workers of known memory bound the plan's."""
+        return {**super().plan_arguments(), "memory_limit": self.memory_limit or self.memory}
+
+
+def load_job(path: str | Path, **changes: Any) -> Job:
+    """Read and check a job file.
+
+    Parameters
+    ----------
+    path : path
+        YAML. Relative paths in it start at its folder.
+    **changes
+        Keys to take from here instead. Relative paths start at the current folder.
+
+    Returns
+    -------
+    Job
+
+    Raises
+    ------
+    InputError
+        One line with file and line: not YAML, an unknown key (the nearest are offered), a value that does not
+        fit, a class from outside scikit-learn.
+    """
+    document = read_yaml(Path(path).expanduser().absolute(), "job file")
+    for name in ("bold", "mask", "labels", "events", "process_mask", "store", "out", "export"):
+        if changes.get(name) is not None:
+            given = changes[name]
+            changes[name] = (
+                [Path(p).absolute() for p in given]
+                if isinstance(given, list | tuple)
+                else Path(given).absolute()
+            )
+    return validated(
+        Job,
+        {**document.data, **changes},
+        document=document,
+        flags=frozenset(changes),
+        context={"base": document.path.parent},
+    )

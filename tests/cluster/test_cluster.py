@@ -1,0 +1,150 @@
+"""Real local clusters, and what a client may count on."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+from distributed.scheduler import NoValidWorkerError, NoWorkerError
+
+import slcluster as slc
+from slcluster.cluster import check_sees, connect
+from slcluster.errors import InputError, SlclusterError
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with connect("local", workers=2, memory="400MB") as client:
+        yield client
+
+
+def on_worker() -> tuple[dict[str, str], Any]:
+    return dict(os.environ), signal.getsignal(signal.SIGINT)
+
+
+def test_workers_are_as_asked(client: Any) -> None:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    assert [(about["nthreads"], about["memory_limit"]) for about in workers] == [(1, 400_000_000)] * 2
+
+
+def test_nothing_listens_beyond_loopback(client: Any) -> None:
+    here = psutil.Process()
+    listening = [
+        ipaddress.ip_address(connection.laddr.ip)
+        for process in (here, *here.children(recursive=True))
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 4  # scheduler, dashboard, two workers
+    assert all(address.is_loopback for address in listening)
+    assert client.dashboard_link.startswith("http://127.0.0.1:")
+
+
+def test_workers_run_one_blas_thread_and_leave_ctrl_c_to_the_driver(client: Any) -> None:
+    for environment, on_interrupt in client.run(on_worker).values():
+        assert {environment[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")} == {"1"}
+        assert on_interrupt == signal.SIG_IGN
+
+
+def test_every_worker_sees_the_file(client: Any, tmp_path: Path) -> None:
+    check_sees(client, tmp_path)
+    with pytest.raises(
+        SlclusterError, match=r"worker tcp://127.* does not see .*gone; put it on a file system"
+    ):
+        check_sees(client, tmp_path / "gone")
+
+
+def test_work_without_any_worker_ends(tmp_path: Path) -> None:
+    profile = tmp_path / "hasty.yaml"
+    profile.write_text("kind: local\nworkers: 1\nstart_timeout: 1s\n")
+    with connect(profile) as client:
+        client.cluster.scale(0)
+        with pytest.raises((NoValidWorkerError, NoWorkerError), match="timed out after"):
+            client.submit(sum, [1, 2]).result(timeout=30)
+
+
+def test_make_cluster_is_the_dask_cluster() -> None:
+    with slc.make_cluster("local", workers=1, threads=2) as cluster:
+        assert isinstance(cluster, LocalCluster)
+        with Client(cluster) as client:
+            assert sum(client.nthreads().values()) == 2
+
+
+def test_a_running_scheduler_by_its_address(client: Any) -> None:
+    address = client.scheduler.address
+    with connect(address) as second:
+        assert second.submit(sum, [1, 2]).result() == 3
+    assert client.submit(sum, [1, 3]).result() == 4  # it was not ours to stop
+    with (
+        pytest.raises(InputError, match="runs already; workers, threads and memory are its own"),
+        connect(address, workers=2),
+    ):
+        pass
+    with pytest.raises(InputError, match=r"runs already; use distributed.Client"):
+        slc.make_cluster(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "tpc://127.0.0.1:9"])
+def test_no_scheduler_answers(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slcluster.cluster.ANSWER_TIMEOUT", "1s")
+    with pytest.raises(InputError, match=f"no Dask scheduler answers at {address}"), connect(address):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [(None, "has no slcluster, this process"), ("0.0.1", "has slcluster 0.0.1, this process")],
+)
+def test_workers_of_another_environment_are_refused(
+    tmp_path: Path, version: str | None, message: str
+) -> None:
+    """A worker started by hand, whose package metadata are not ours."""
+    answer = "raise m.PackageNotFoundError(name)" if version is None else f"return {version!r}"
+    preload = f"""
+import importlib.metadata as m
+if m.version.__module__ == m.__name__:  # Dask loads a preload twice
+    real = m.version
+    def version(name):
+        if name != "slcluster":
+            return real(name)
+        {answer}
+    m.version = version
+"""
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": repr([preload])}
+        worker = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "distributed.cli.dask_worker",
+                cluster.scheduler_address,
+                "--no-nanny",
+                "--host",
+                "127.0.0.1",
+            ],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+            cwd=tmp_path,
+        )
+        try:
+            with pytest.raises(SlclusterError, match=message), connect(cluster.scheduler_address):
+                pass
+        finally:
+            worker.terminate()
+            worker.wait()
+
+
+def test_keywords_dask_does_not_know_are_named(tmp_path: Path) -> None:
+    profile = tmp_path / "odd.yaml"
+    profile.write_text("kind: local\nworkers: 1\nextra: {dashbord: 1}\n")
+    with pytest.raises(InputError, match=r"extra \(dashbord\) is not what Dask takes"):
+        slc.make_cluster(profile)

@@ -1,0 +1,58 @@
+"""The files that a site copies: each must be what the package takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from slcluster.cluster import connect, job_script
+from slcluster.cluster.profiles import LocalProfile, SlurmProfile, load_profile
+from slcluster.jobs import Job, load_job
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def uncommented(path: Path) -> dict[str, object]:
+    """The file with its commented-out examples in force."""
+    lines = []
+    for line in path.read_text().splitlines():
+        example = re.match(r"# ( *(?:[a-z_]+:|- ).*)$", line)
+        lines.append(example[1] if example else line)
+    return yaml.safe_load("\n".join(lines))
+
+
+@pytest.mark.parametrize(("name", "model"), [("local.yaml", LocalProfile), ("slurm.yaml", SlurmProfile)])
+def test_profiles_load_also_with_every_example_in_force(name: str, model: type, tmp_path: Path) -> None:
+    assert isinstance(load_profile(DEPLOY / name), model)
+    full = uncommented(DEPLOY / name)
+    assert set(model.model_fields) - set(full) == set(), "a key that the profile does not show"
+    path = tmp_path / name
+    path.write_text(yaml.safe_dump({**full, "extra": full["extra"] or {}}))
+    assert isinstance(load_profile(path), model)
+
+
+def test_the_local_profile_works() -> None:
+    with connect(DEPLOY / "local.yaml") as client:
+        assert len(client.nthreads()) == 2
+
+
+def test_the_slurm_profile_gives_a_script() -> None:
+    pytest.importorskip("dask_jobqueue")
+    script = job_script(DEPLOY / "slurm.yaml")
+    assert "#SBATCH -p normal\n" in script
+    assert "--nworkers 4" in script
+
+
+def test_the_job_file_loads() -> None:
+    job = load_job(DEPLOY / "job.yaml")
+    assert job.store == [DEPLOY / "stores" / "sub-01.zarr"]
+    assert job.cluster == str(DEPLOY / "local.yaml")
+
+
+def test_the_schema_is_the_models() -> None:
+    """Written by: python -c "import json; from slcluster.jobs import Job; print(json.dumps(Job.model_json_schema(), indent=2))"."""
+    assert json.loads((DEPLOY / "job.schema.json").read_text()) == Job.model_json_schema()
