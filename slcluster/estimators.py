@@ -8,10 +8,13 @@ plan can be compared, stored and resumed without unpickling anything.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import inspect
+import json
 import numbers
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -90,6 +93,9 @@ def _dummy_regressor() -> BaseEstimator:
     return DummyRegressor(strategy="mean")
 
 
+#: Keys by which descriptions are told from mappings that happen to be parameters.
+_FORMS = {"array", "class", "float", "function", "items", "set", "tuple"}
+
 #: Name → function that makes the estimator.
 NAMES: dict[str, Callable[[], BaseEstimator]] = {
     "svc": _svc("l2"),
@@ -156,9 +162,14 @@ def resolve(estimator: str | BaseEstimator) -> BaseEstimator:
 
 
 def _seeded(estimator: BaseEstimator) -> BaseEstimator:
+    params = estimator.get_params(deep=True)
+    for value in params.values():
+        # The splitter of a search within each sphere; cloning copied it.
+        if hasattr(value, "split") and getattr(value, "random_state", DEFAULT_SEED) is None:
+            value.random_state = DEFAULT_SEED
     unset = {
         name: DEFAULT_SEED
-        for name, value in estimator.get_params(deep=True).items()
+        for name, value in params.items()
         if name.split("__")[-1] == "random_state" and value is None
     }
     return estimator.set_params(**unset) if unset else estimator
@@ -209,7 +220,8 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
     Raises
     ------
     InputError
-        Unknown metric (the nearest are offered), or an estimator without ``score`` and no scoring.
+        Unknown metric (the nearest are offered), two of one name, or an estimator without ``score`` and no
+        scoring.
 
     Examples
     --------
@@ -224,7 +236,7 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
     if isinstance(scoring, str) or callable(scoring):
         scoring = {_metric_name(scoring): scoring}
     elif not isinstance(scoring, Mapping):
-        scoring = {_metric_name(metric): metric for metric in scoring}
+        scoring = _by_name(scoring)
     if not scoring:
         raise InputError("scoring names no metric; pass at least one")
     scorers = {name: _one_scorer(metric) for name, metric in scoring.items()}
@@ -240,9 +252,29 @@ def _metric_name(metric: Any) -> str:
     return metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
 
 
+def _by_name(metrics: Any) -> dict[str, Any]:
+    if not isinstance(metrics, Iterable):
+        raise _no_scoring(metrics)
+    by_name: dict[str, Any] = {}
+    for metric in metrics:
+        name = _metric_name(metric)
+        if name in by_name:
+            raise InputError(f"two metrics are called {name!r}; pass a mapping of names to scorers")
+        by_name[name] = metric
+    return by_name
+
+
+def _no_scoring(value: Any) -> InputError:
+    return InputError(
+        f"scoring must be None, a metric's name, a callable, or several of these, got {value!r}"
+    )
+
+
 def _one_scorer(metric: Any) -> Any:
-    if not isinstance(metric, str):
+    if callable(metric):
         return metric
+    if not isinstance(metric, str):
+        raise _no_scoring(metric)
     if metric not in get_scorer_names():
         close = difflib.get_close_matches(metric, get_scorer_names(), n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
@@ -254,7 +286,8 @@ def describe(value: Any) -> Any:
     """Plain data (JSON-able) that is equal for equal estimators, splitters, scorers and parameters.
 
     An object with parameters becomes ``{"class": ..., "params": ...}``, a function its qualified name and
-    the digest of its source, an array its dtype, shape and digest.
+    the digest of its source, with what it captured where a name cannot find it again; an array its dtype,
+    shape and digest.
 
     Raises
     ------
@@ -266,30 +299,57 @@ def describe(value: Any) -> Any:
     >>> describe(resolve("dummy_regressor"))["class"]
     'sklearn.dummy.DummyRegressor'
     """
-    if value is None or isinstance(value, (bool, str)):
-        return value
+    if value is None or isinstance(value, (bool, str, np.bool_)):
+        return bool(value) if isinstance(value, np.bool_) else value
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value) if np.isfinite(float(value)) else {"float": str(float(value))}
-    if isinstance(value, np.ndarray):
-        digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return {"array": digest, "dtype": value.dtype.str, "shape": list(value.shape)}
-    if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
-            return {key: describe(item) for key, item in value.items()}
-        return {"items": [[describe(key), describe(item)] for key, item in value.items()]}
+    if isinstance(value, np.ndarray | list | tuple | set | frozenset | Mapping):
+        return _describe_container(value)
     if isinstance(value, type) or inspect.isroutine(value):
-        return {"function": _qualified(value), "source": _source_digest(value)}
+        return {"function": _qualified(value), "source": _source_digest(value), **_captured(value)}
+    if isinstance(value, functools.partial):
+        parts = {"args": value.args, "keywords": value.keywords}
+        return {"function": "functools.partial", "of": describe(value.func), **_describe_container(parts)}
     if hasattr(value, "get_params"):
         return {"class": _qualified(type(value)), "params": describe(value.get_params(deep=False))}
     if isinstance(value, np.random.RandomState | np.random.Generator):
         raise InputError("random_state is a generator, whose state a plan cannot hold; pass an integer seed")
-    if hasattr(value, "__dict__"):
+    if hasattr(value, "__dict__") and not inspect.ismodule(value):
         return {"class": _qualified(type(value)), "params": describe(vars(value))}
     return {"class": _qualified(type(value)), "repr": repr(value)}
+
+
+def _describe_container(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        about = {"dtype": value.dtype.str, "shape": list(value.shape)}
+        if value.dtype.kind in "OT":  # whose bytes are addresses
+            return {"array": [describe(item) for item in value.ravel().tolist()], **about}
+        return {"array": hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest(), **about}
+    if isinstance(value, list):
+        return [describe(item) for item in value]
+    if isinstance(value, tuple):  # some estimators take nothing else
+        return {"tuple": [describe(item) for item in value]}
+    if isinstance(value, set | frozenset):
+        return {"set": sorted((describe(item) for item in value), key=json.dumps)}
+    if all(isinstance(key, str) for key in value) and not _FORMS & set(value):
+        return {key: describe(item) for key, item in value.items()}
+    return {"items": [[describe(key), describe(item)] for key, item in value.items()]}
+
+
+def _captured(thing: Any) -> dict[str, Any]:
+    """What else decides what a function does, where its module does not have it under its name."""
+    if inspect.ismethod(thing):
+        return {"of": describe(thing.__self__)}
+    found: Any = sys.modules.get(getattr(thing, "__module__", None) or "")
+    for part in getattr(thing, "__qualname__", "").split("."):
+        found = getattr(found, part, None)
+    if found is thing or not inspect.isfunction(thing):
+        return {}
+    cells = [cell.cell_contents for cell in thing.__closure__ or () if cell.cell_contents is not thing]
+    held = {"closure": cells, "defaults": thing.__defaults__, "keywords": thing.__kwdefaults__}
+    return {name: describe(value) for name, value in held.items() if value}
 
 
 def _qualified(thing: Any) -> str:
@@ -320,10 +380,14 @@ def rebuild(description: Any) -> Any:
         return description
     if "float" in description:
         return float(description["float"])
+    if "tuple" in description:
+        return tuple(rebuild(item) for item in description["tuple"])
+    if "set" in description:
+        return set(map(rebuild, description["set"]))
     if "items" in description:
         return {rebuild(key): rebuild(item) for key, item in description["items"]}
     if not {"class", "params"} <= set(description):
-        if {"function", "array", "repr"} & set(description):
+        if {"function", "array"} & set(description) or {"class", "repr"} <= set(description):
             raise InputError(
                 "an estimator holds functions or arrays; resume it by calling slc.searchlight again"
             )
@@ -333,9 +397,4 @@ def rebuild(description: Any) -> Any:
         raise InputError(
             f"estimator {description['class']} is not scikit-learn's; resume it by calling slc.searchlight again"
         )
-    params = {key: rebuild(item) for key, item in description["params"].items()}
-    made = getattr(import_module(module), name)
-    for key in ("steps", "transformers", "estimators"):  # pipelines compare these as tuples
-        if key in params:
-            params[key] = [tuple(item) for item in params[key]]
-    return made(**params)
+    return getattr(import_module(module), name)(**rebuild(description["params"]))
