@@ -22,6 +22,7 @@ __all__ = [
     "SUBJECT",
     "Contract",
     "Variable",
+    "affine_variable",
     "grid_affine",
     "subject_dataset",
     "validate",
@@ -32,6 +33,9 @@ SCHEMA_VERSION = 1
 
 #: Names of the dimensions of ``affine``.
 AFFINE_DIMS = ("affine_row", "affine_column")
+
+#: Attributes of a subject that say how its source wrote the affine; on ``affine`` itself they reach every map.
+FORM_ATTRS = ("qform_code", "sform_code", "qform", "sform", "xyzt_units")
 
 #: Inner chunks of ``bold``: a cube of this many voxels a side, times the samples of one slab.
 BRICK_VOXELS = 8
@@ -171,6 +175,17 @@ def _check(ds: xr.Dataset, name: str, rule: Variable, where: Mapping[Any, xr.Dat
         raise SchemaError(f"{name!r} must have a dtype of kind {'/'.join(rule.kinds)}, got {found.dtype}")
 
 
+def affine_variable(affine: Any, attrs: Mapping[str, Any]) -> xr.Variable:
+    """The ``affine`` coordinate, with what export must know of the source's header.
+
+    A map taken out of its Dataset loses the Dataset's attributes, but keeps its coordinates.
+    """
+    rule = SUBJECT.coords["affine"]
+    forms = {name: attrs[name] for name in FORM_ATTRS if name in attrs}
+    described = {"long_name": rule.long_name, "units": rule.units, **forms}
+    return xr.Variable(AFFINE_DIMS, np.array(affine, np.float64), described)
+
+
 def grid_affine(ds: xr.Dataset | xr.DataArray) -> np.ndarray:
     """Affine from array positions of this (perhaps cropped) grid to millimetres.
 
@@ -285,7 +300,7 @@ def subject_dataset(
         },
         coords={
             **{name: np.arange(size) for name, size in zip(_XYZ, grid, strict=True)},
-            "affine": (AFFINE_DIMS, np.array(affine, np.float64)),
+            "affine": affine_variable(affine, {}),
             **{name: ("sample", values) for name, values in columns.items()},
         },
         attrs={"slcluster": SUBJECT.kind, "schema_version": SCHEMA_VERSION, "subject": subject},
