@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from slcluster.errors import GeometryError, InputError
 from slcluster.io.reader import MAX_INFLATION, ByteReader
 
 __all__ = ["NiftiHeader", "parse_header", "read_header"]
+
+#: nibabel repairs what it can in a header and says so on standard error, at every reading.
+_SILENT = logging.Logger("slcluster.io.nifti", level=logging.CRITICAL)
+_SILENT.addHandler(logging.NullHandler())
 
 _TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 
@@ -108,24 +113,31 @@ def parse_header(reader: ByteReader) -> tuple[NiftiHeader, int]:
     raw, n_read = _raw_header(reader)
     path = reader.path
     try:
-        n_dims, shape = _shape(path, tuple(int(n) for n in raw["dim"]))
-        slope, inter = raw.get_slope_inter()
-        header = NiftiHeader(
-            path=path,
-            shape=shape,
-            n_dims=n_dims,
-            dtype=_dtype(path, raw),
-            slope=1.0 if slope is None else slope,
-            inter=0.0 if inter is None else inter,
-            affine=_affine(path, raw),
-            offset=_offset(path, float(raw["vox_offset"]), n_read),
-            attrs=_attrs(raw),
-            tr_s=_tr_s(raw),
-        )
+        # Fields of noise hold NaNs of every kind; what matters of them is checked below.
+        with np.errstate(invalid="ignore", over="ignore"):
+            raw.check_fix(logger=_SILENT)
+            header = _header(path, raw)
     except HeaderDataError as error:
         raise InputError(f"{path} has an invalid NIfTI header: {error}") from None
     _check_size(header, reader)
     return header, n_read
+
+
+def _header(path: Path, raw: Any) -> NiftiHeader:
+    n_dims, shape = _shape(path, tuple(int(n) for n in raw["dim"]))
+    slope, inter = raw.get_slope_inter()
+    return NiftiHeader(
+        path=path,
+        shape=shape,
+        n_dims=n_dims,
+        dtype=_dtype(path, raw),
+        slope=1.0 if slope is None else slope,
+        inter=0.0 if inter is None else inter,
+        affine=_affine(path, raw),
+        offset=_offset(path, raw),
+        attrs=_attrs(raw),
+        tr_s=_tr_s(raw),
+    )
 
 
 def _raw_header(reader: ByteReader) -> tuple[Any, int]:
@@ -177,14 +189,11 @@ def _affine(path: Path, raw: Any) -> np.ndarray:
     return affine
 
 
-def _offset(path: Path, value: float, n_read: int) -> int:
-    # nibabel, too, takes 0 for "right behind the header and its 4 flag bytes".
-    offset = n_read + 4 if value == 0 else value
-    if not (n_read <= offset < 2**40 and float(offset).is_integer()):
-        raise InputError(
-            f"{path} has an invalid NIfTI header: vox_offset {value}, expected {n_read + 4} or so"
-        )
-    return int(offset)
+def _offset(path: Path, raw: Any) -> int:
+    value, least = float(raw["vox_offset"]), raw.single_vox_offset
+    if not (least <= value < 2**40 and value.is_integer()):
+        raise InputError(f"{path} has an invalid NIfTI header: vox_offset {value}, expected {least} or more")
+    return int(value)
 
 
 def _attrs(raw: Any) -> dict[str, Any]:

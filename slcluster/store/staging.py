@@ -65,7 +65,7 @@ class Staging:
     """
 
     def __init__(self, target: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.target = Path(target).expanduser().resolve()
+        self.target = check_target(target, overwrite)
         self.folder = self.target.with_name(f"{self.target.name}.{uuid.uuid4().hex[:8]}.partial")
         self._overwrite = overwrite
         self._lock: int | None = None
@@ -122,7 +122,7 @@ def _sweep(target: Path) -> None:
         match = left.fullmatch(folder.name)
         if match is None or folder.is_symlink() or not folder.is_dir():
             continue
-        if match[1] == "replaced" and not target.exists():
+        if match[1] == "replaced" and not target.exists() and is_ours(folder):
             folder.rename(target)
         elif _is_abandoned(folder):
             shutil.rmtree(folder, ignore_errors=True)
