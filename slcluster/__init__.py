@@ -27,7 +27,21 @@ _HOME = {
     "to_nifti": "io",
 }
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = [
+    "__version__",
+    "f_score",
+    "ingest",
+    "make_cluster",
+    "open_result",
+    "open_store",
+    "plan",
+    "searchlight",
+    "select",
+    "simulate",
+    "status",
+    "subject_dataset",
+    "to_nifti",
+]
 
 if TYPE_CHECKING:
     from slcluster.cluster import make_cluster

@@ -13,7 +13,7 @@ from slcluster.errors import DesignError, InputError
 from slcluster.kernels.anova import anova
 from slcluster.kernels.preparation import prepare
 from slcluster.planner import usable_mask
-from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT, affine_variable, validate
+from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT, space_coords, validate
 from slcluster.store import open_source, source_of
 
 __all__ = ["f_score"]
@@ -107,7 +107,7 @@ def f_score(
         },
         coords={
             **{name: (name, ds[name].values) for name in "xyz"},
-            "affine": affine_variable(ds["affine"].values, ds.attrs),
+            **space_coords(ds["affine"].values, ds.attrs),
         },
         attrs={
             "slcluster": RESULT.kind,

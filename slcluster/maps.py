@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.plan import Plan
-from slcluster.schema import RESULT, SCHEMA_VERSION, affine_variable, validate
+from slcluster.schema import RESULT, SCHEMA_VERSION, space_coords, validate
 
 __all__ = ["fold_mean", "maps_dataset", "plan_attrs", "scatter", "versions"]
 
@@ -115,7 +115,7 @@ def maps_dataset(
         },
         coords={
             **{name: (name, np.asarray(values)) for name, values in axes.items()},
-            "affine": affine_variable(affine, attrs),
+            **space_coords(affine, attrs),
             "metric": ("metric", np.array(metrics, dtype=object)),
             "fold": ("fold", np.arange(score_fold.shape[1])),
         },

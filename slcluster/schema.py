@@ -22,8 +22,9 @@ __all__ = [
     "SUBJECT",
     "Contract",
     "Variable",
-    "affine_variable",
     "grid_affine",
+    "source_affine",
+    "space_coords",
     "subject_dataset",
     "validate",
 ]
@@ -34,7 +35,7 @@ SCHEMA_VERSION = 1
 #: Names of the dimensions of ``affine``.
 AFFINE_DIMS = ("affine_row", "affine_column")
 
-#: Attributes of a subject that say how its source wrote the affine; on ``affine`` itself they reach every map.
+#: Attributes of a subject that say how its source wrote the affine; export writes them again.
 FORM_ATTRS = ("qform_code", "sform_code", "qform", "sform", "xyzt_units")
 
 #: Inner chunks of ``bold``: a cube of this many voxels a side, times the samples of one slab.
@@ -175,15 +176,47 @@ def _check(ds: xr.Dataset, name: str, rule: Variable, where: Mapping[Any, xr.Dat
         raise SchemaError(f"{name!r} must have a dtype of kind {'/'.join(rule.kinds)}, got {found.dtype}")
 
 
-def affine_variable(affine: Any, attrs: Mapping[str, Any]) -> xr.Variable:
-    """The ``affine`` coordinate, with what export must know of the source's header.
+def space_coords(affine: Any, attrs: Mapping[str, Any]) -> dict[str, xr.Variable]:
+    """The coordinates that say where a grid lies.
 
-    A map taken out of its Dataset loses the Dataset's attributes, but keeps its coordinates.
+    ``affine`` (4, 4) is for people and arithmetic, but Xarray drops it from a map taken out of its Dataset,
+    which has no such dimensions. ``space`` is a scalar and stays: its attributes hold the affine again, and the
+    forms of the source's header.
+
+    Parameters
+    ----------
+    affine : array, shape (4, 4)
+        Voxel indices of the source to mm.
+    attrs : mapping
+        Attributes of the subject; those of :data:`FORM_ATTRS` are taken.
+
+    Returns
+    -------
+    dict
+        ``affine`` and ``space``.
     """
     rule = SUBJECT.coords["affine"]
+    affine = np.array(affine, np.float64)
     forms = {name: attrs[name] for name in FORM_ATTRS if name in attrs}
-    described = {"long_name": rule.long_name, "units": rule.units, **forms}
-    return xr.Variable(AFFINE_DIMS, np.array(affine, np.float64), described)
+    return {
+        "affine": xr.Variable(AFFINE_DIMS, affine, {"long_name": rule.long_name, "units": rule.units}),
+        "space": xr.Variable((), np.int8(0), {"affine": affine.ravel().tolist(), **forms}),
+    }
+
+
+def source_affine(ds: xr.Dataset | xr.DataArray) -> np.ndarray:
+    """Affine from voxel indices of the source to mm, float64 (4, 4); of a Dataset or of one map of it.
+
+    Raises
+    ------
+    GeometryError
+        If it has neither ``affine`` nor ``space``.
+    """
+    if "affine" in ds.coords:
+        return np.asarray(ds["affine"].values, dtype=np.float64)
+    if "space" in ds.coords:
+        return np.reshape(ds["space"].attrs["affine"], (4, 4)).astype(np.float64)
+    raise GeometryError("no affine: expected a Dataset or map of slcluster, with its coordinates")
 
 
 def grid_affine(ds: xr.Dataset | xr.DataArray) -> np.ndarray:
@@ -195,7 +228,7 @@ def grid_affine(ds: xr.Dataset | xr.DataArray) -> np.ndarray:
     Parameters
     ----------
     ds : Dataset or DataArray
-        With coordinates ``x``, ``y``, ``z`` and ``affine``.
+        With coordinates ``x``, ``y``, ``z`` and ``affine`` or ``space``.
 
     Returns
     -------
@@ -213,7 +246,7 @@ def grid_affine(ds: xr.Dataset | xr.DataArray) -> np.ndarray:
     >>> grid_affine(ds.isel(x=slice(1, None)))[0].tolist()
     [2.0, 0.0, 0.0, 2.0]
     """
-    affine = np.asarray(ds["affine"].values, dtype=np.float64)
+    affine = source_affine(ds)
     local = np.eye(4)
     for axis, name in enumerate(_XYZ):
         index = np.atleast_1d(ds[name].values)
@@ -300,7 +333,7 @@ def subject_dataset(
         },
         coords={
             **{name: np.arange(size) for name, size in zip(_XYZ, grid, strict=True)},
-            "affine": affine_variable(affine, {}),
+            **space_coords(affine, {}),
             **{name: ("sample", values) for name, values in columns.items()},
         },
         attrs={"slcluster": SUBJECT.kind, "schema_version": SCHEMA_VERSION, "subject": subject},

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.errors import InputError, StoreError
-from slcluster.schema import grid_affine
+from slcluster.schema import grid_affine, source_affine
 
 __all__ = ["to_nifti", "write_images", "write_sidecar"]
 
@@ -28,7 +28,7 @@ def to_nifti(da: xr.DataArray, path: str | os.PathLike[str], *, background: floa
     Parameters
     ----------
     da : DataArray, dims (..., x, y, z)
-        With coordinates ``x``, ``y``, ``z`` and ``affine``, as every map of slcluster has. Leading dimensions
+        With coordinates ``x``, ``y``, ``z`` and ``space``, as every map of slcluster has. Leading dimensions
         (metric, fold) become the fourth axis, in C order. A spatial subset is written where it lies.
     path : path
         ``.nii`` or ``.nii.gz``.
@@ -54,7 +54,7 @@ def to_nifti(da: xr.DataArray, path: str | os.PathLike[str], *, background: floa
     'mean.nii.gz'
     """
     path = Path(path).expanduser()
-    if not isinstance(da, xr.DataArray) or not {*_XYZ, "affine"} <= set(da.coords) | set(da.dims):
+    if not isinstance(da, xr.DataArray) or not {*_XYZ, "space"} <= set(da.coords):
         got = f"dims {da.dims}" if isinstance(da, xr.DataArray) else type(da).__name__
         raise InputError(
             f"expected a map with dims (x, y, z) and an affine, got {got}; pass one variable, such as maps.score"
@@ -80,16 +80,16 @@ def _file_values(values: np.ndarray, background: float) -> np.ndarray:
 
 
 def _image(values: np.ndarray, da: xr.DataArray) -> Any:
-    affine, attrs = grid_affine(da), da["affine"].attrs
+    affine, source, attrs = grid_affine(da), source_affine(da), da["space"].attrs
     header = nib.Nifti1Header()
     header.set_xyzt_units("mm", "sec")
     if not {"qform_code", "sform_code", "qform", "sform"} <= set(attrs):
         return nib.Nifti1Image(values, affine, header)
     # Both forms keep their meaning: voxel (i, j, k) of a crop is voxel (x, y, z) of the source.
-    to_source = np.linalg.inv(np.asarray(da["affine"].values)) @ affine
+    to_source = np.linalg.inv(source) @ affine
     image = nib.Nifti1Image(values, affine, header)
     has_form = attrs["sform_code"] or attrs["qform_code"]
-    sform = np.reshape(attrs["sform"], (4, 4)) if attrs["sform_code"] else np.asarray(da["affine"].values)
+    sform = np.reshape(attrs["sform"], (4, 4)) if attrs["sform_code"] else source
     qform = np.reshape(attrs["qform"], (4, 4)) if attrs["qform_code"] else sform
     if has_form or not np.allclose(to_source, np.eye(4)):
         image.set_qform(qform @ to_source, int(attrs["qform_code"]))

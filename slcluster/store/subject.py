@@ -13,7 +13,7 @@ import xarray as xr
 import zarr
 
 from slcluster.errors import DesignError, InputError, StoreError
-from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, affine_variable, validate
+from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, space_coords, validate
 from slcluster.store.digest import DIGEST_NAME
 from slcluster.store.metadata import check_subject_store, one_line
 
@@ -62,7 +62,7 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
         raise StoreError(f"cannot open {root}: {one_line(error)}") from error
     # The digest tells a store that was written again, at the same path, from the one opened here.
     ds.encoding = {**lazy.encoding, "digest": digest}
-    ds = ds.assign_coords(affine=affine_variable(ds["affine"].values, ds.attrs))
+    ds = ds.assign_coords(space_coords(ds["affine"].values, ds.attrs))
     return validate(ds, SUBJECT)
 
 
