@@ -68,7 +68,7 @@ def f_score(
     >>> from slcluster import simulate
     >>> ds = simulate(shape=(7, 8, 9), n_runs=2, seed=0)
     >>> maps = f_score(ds.isel(sample=ds.condition != "rest"))
-    >>> bool((maps.neg_log10_p.max() <= 10).item())
+    >>> float(maps.neg_log10_p.max()) <= 10
     True
     """
     validate(ds, SUBJECT)
