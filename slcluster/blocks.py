@@ -96,7 +96,7 @@ def grid_chunks(
     ((3, 4, 3), (4,), (1,))
     """
     box = np.ptp(centers_ijk, axis=0) + 1
-    volume = block_centers * box.prod() / len(centers_ijk)
+    volume = block_centers * float(np.prod(box)) / len(centers_ijk)
     side = max(1, round(volume ** (1 / max(1, np.count_nonzero(box > 1)))))
     chunks = []
     for size, least in zip(shape, at_least, strict=True):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +15,22 @@ import xarray as xr
 from dask.callbacks import Callback
 from dask.delayed import delayed
 
-from slcluster import estimators
+from slcluster.archive import as_stored, create, open_result, stored_plan
 from slcluster.compute import compute_block
-from slcluster.errors import BlockError, PlanError, StoreError
-from slcluster.kernels.folds import Folds, from_ranks, to_ranks
-from slcluster.kernels.spheres import sphere_halo, sphere_offsets
-from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
-from slcluster.plan import Design, Geometry, Plan
+from slcluster.errors import BlockError, StoreError
+from slcluster.plan import Plan
 from slcluster.progress import Progress, Step, listener
 from slcluster.store import subject_digest
-from slcluster.store.lease import Lease, read_lease
-from slcluster.store.result import (
-    blocks_done,
-    create_result,
-    finish_result,
-    is_result_finished,
-    read_result,
-    read_result_attrs,
-    sweep_result,
-    write_block,
-)
+from slcluster.store.lease import Lease
+from slcluster.store.result import blocks_done, finish_result, is_result_finished, sweep_result, write_block
 
-__all__ = ["Status", "drive", "open_result", "resume", "status", "stored_plan"]
+__all__ = ["drive", "resume"]
 
 log = logging.getLogger("slcluster")
 
 #: Tasks handed to a scheduler at a time, and the number in flight below which more are handed over: a
 #: scheduler holds some kB for each task, and a million blocks must not be its memory.
 _WINDOW = 512
-
-#: Attributes that only the store needs.
-_INTERNAL = ("constants", "classes", "metrics", "block_centers", "value_bytes", "source_path", "source_digest")
 
 
 def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: Progress) -> xr.Dataset:
@@ -67,9 +49,9 @@ def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: P
     if path.exists():
         if not resume:
             raise StoreError(f"{path} exists already; pass resume=True to go on with it, or another out")
-        plan = _as_stored(plan, path)
+        plan = as_stored(plan, path)
     else:
-        _create(plan, path)
+        create(plan, path)
     done = blocks_done(path)
     with Lease(path, int(done.sum())):
         sweep_result(path)
@@ -115,110 +97,6 @@ def resume(path: str | Path, *, client: Any = None, progress: Progress = None) -
     return drive(plan, path, resume=True, client=client, progress=progress)
 
 
-def _create(plan: Plan, path: Path) -> None:
-    g, d = plan.geometry, plan.design
-    n_samples = len(d.targets)
-    constants: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        "center_ijk": (("center", "axis"), g.centers_ijk),
-        "sphere_size": (("center",), g.sphere_size),
-        "mask": (("x", "y", "z"), g.mask),
-        "process_mask": (("x", "y", "z"), g.process_mask),
-        "grid_affine": (("affine_row", "affine_column"), g.affine),
-        **{name: ((name,), np.asarray(axis, np.int64)) for name, axis in zip("xyz", g.axes, strict=True)},
-        "chosen": (("sample",), d.chosen),
-        "all_runs": (("all_sample",), d.all_runs),
-        "sample_index": (("sample",), d.sample_index),
-        "targets": (("sample",), d.targets),
-        "train_rank": (("fold", "sample"), to_ranks(d.folds.train, n_samples)),
-        "test_rank": (("fold", "sample"), to_ranks(d.folds.test, n_samples)),
-    }
-    create_result(
-        path,
-        n_centers=plan.n_centers,
-        block_centers=plan.block_centers,
-        sizes={"metric": len(plan.metrics), "fold": len(d.folds.train)},
-        constants=constants,
-        attrs={
-            **plan_attrs(plan),
-            "classes": json.dumps(None if d.classes is None else d.classes.tolist()),
-            "metrics": json.dumps(plan.metrics),
-            "block_centers": plan.block_centers,
-            "value_bytes": plan.value_bytes,
-            "source_path": plan.source_path,
-            "source_digest": plan.source_digest,
-        },
-    )
-
-
-def _as_stored(plan: Plan, path: Path) -> Plan:
-    """The requested plan in the blocks that the store already has; refused if it is another analysis."""
-    attrs = read_result_attrs(path)
-    if attrs["fingerprint"] != plan.fingerprint:
-        fields = plan.differences(json.loads(attrs["identity"]))
-        raise PlanError(
-            f"{path} holds another analysis; it differs in: {', '.join(fields) or 'an unknown field'}; "
-            "pass another out, or the arguments it was begun with"
-        )
-    arrays, _ = read_result(path)
-    geometry = replace(plan.geometry, centers_ijk=arrays["center_ijk"], sphere_size=arrays["sphere_size"])
-    return replace(plan, geometry=geometry, block_centers=attrs["block_centers"])
-
-
-def stored_plan(path: str | Path) -> Plan:
-    """The plan that a result store was begun with. Estimators outside scikit-learn are refused."""
-    attrs = read_result_attrs(path)
-    arrays, _ = read_result(path)
-    identity = json.loads(attrs["identity"])
-    estimator = estimators.rebuild(identity["estimator"])
-    scoring = identity["scoring"]
-    if scoring is not None and not all(isinstance(metric, str) for metric in scoring.values()):
-        scoring = {name: estimators.rebuild(metric) for name, metric in scoring.items()}
-    metrics, scorer, _ = estimators.make_scorer(scoring, estimator)
-    classes = json.loads(attrs["classes"])
-    shape = arrays["mask"].shape
-    offsets = sphere_offsets(arrays["grid_affine"], identity["radius_mm"], shape)
-    plan = Plan(
-        subject=attrs["subject"],
-        source_path=attrs["source_path"],
-        source_digest=attrs["source_digest"],
-        value_bytes=attrs["value_bytes"],
-        geometry=Geometry(
-            affine=arrays["grid_affine"],
-            axes=(arrays["x"], arrays["y"], arrays["z"]),
-            mask=arrays["mask"],
-            process_mask=arrays["process_mask"],
-            radius_mm=identity["radius_mm"],
-            offsets=offsets,
-            halo=sphere_halo(offsets),
-            centers_ijk=arrays["center_ijk"],
-            sphere_size=arrays["sphere_size"],
-        ),
-        design=Design(
-            chosen=arrays["chosen"],
-            all_runs=arrays["all_runs"],
-            sample_index=arrays["sample_index"],
-            targets=arrays["targets"],
-            classes=None if classes is None else np.array(classes),
-            groups=np.zeros(0),
-            folds=Folds(from_ranks(arrays["train_rank"]), from_ranks(arrays["test_rank"])),
-        ),
-        estimator=estimator,
-        scorer=scorer,
-        metrics=metrics,
-        engine=identity["engine"],
-        standardize=identity["standardize"],
-        detrend=identity["detrend"],
-        nonfinite=identity["nonfinite"],
-        min_voxels=identity["min_voxels"],
-        block_centers=attrs["block_centers"],
-        attrs={},
-        identity=identity,
-    )
-    if plan.fingerprint != attrs["fingerprint"]:
-        raise StoreError(f"the plan kept in {path} is damaged: its fingerprint does not fit; start again with another out")
-    return plan
-
-
 def _store_block(plan: Plan, path: str, number: int) -> tuple[int, int]:
     """The body of one task. Returns the block's number and its count of convergence warnings, no voxels."""
     scores = compute_block(plan, number)
@@ -233,7 +111,11 @@ def _compute_blocks(plan: Plan, path: Path, done: np.ndarray, client: Any, progr
     tell(Step(stage, n_done, plan.n_blocks, "block"))
     pending = [number for number in plan.heaviest_first if not done[number]]
     client = client if client is not None else _active_client()
-    finished = _through_client(client, plan, path, pending) if client else _through_scheduler(plan, path, pending, tell)
+    finished = (
+        _through_client(client, plan, path, pending)
+        if client
+        else _through_scheduler(plan, path, pending, tell)
+    )
     for _, warned in finished:
         n_done, n_warned = n_done + 1, n_warned + warned
         tell(Step(stage, n_done, plan.n_blocks, "block"))
@@ -317,120 +199,3 @@ def _through_scheduler(plan: Plan, path: Path, pending: list[int], tell: Any) ->
 
     with Callback(posttask=posttask):
         yield from dask.compute(*tasks)
-
-
-def open_result(path: str | Path) -> xr.Dataset:
-    """Open a result store, finished or not, as maps.
-
-    Parameters
-    ----------
-    path : path
-        What was passed as ``out``.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``score``, ``score_fold`` (float64, NaN outside the centers and in blocks not done) and
-        ``sphere_size`` (int32), in memory. ``attrs`` say how they were made; ``n_blocks_done`` and
-        ``n_blocks`` how far.
-
-    Raises
-    ------
-    StoreError
-        Missing, not a result, or damaged.
-    """
-    path = Path(path).expanduser().resolve()
-    attrs = read_result_attrs(path)
-    arrays, done = read_result(path)
-    if is_result_finished(path) and not done.all():
-        raise StoreError(
-            f"{path} was finished, but {np.count_nonzero(~done)} of its {len(done)} blocks are damaged or gone; "
-            f"compute them again: slcluster resume {path}"
-        )
-    shape, centers = arrays["mask"].shape, arrays["center_ijk"]
-    score_fold = arrays["score"]
-    public = {key: value for key, value in attrs.items() if key not in _INTERNAL}
-    step = np.diag([*(axis[1] - axis[0] if len(axis) > 1 else 1 for axis in (arrays["x"], arrays["y"], arrays["z"])), 1.0])
-    step[:3, 3] = [arrays[name][0] for name in "xyz"]
-    return maps_dataset(
-        scatter(centers, fold_mean(score_fold), shape, np.nan),
-        scatter(centers, score_fold, shape, np.nan),
-        scatter(centers, arrays["sphere_size"], shape, 0),
-        metrics=tuple(json.loads(attrs["metrics"])),
-        axes={name: arrays[name] for name in "xyz"},
-        affine=arrays["grid_affine"] @ np.linalg.inv(step),
-        attrs={**public, "n_blocks": len(done), "n_blocks_done": int(done.sum())},
-    )
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a result is, read from its store alone. Printable.
-
-    Attributes
-    ----------
-    path, subject : str
-    is_finished : bool
-    n_blocks, n_done, n_centers : int
-    holder : str or None
-        Process and host of the driver that computes it now.
-    seconds_running : float or None
-        Since that driver began.
-    blocks_per_s : float or None
-        Rate of that driver.
-    seconds_left : float or None
-    """
-
-    path: str
-    subject: str
-    is_finished: bool
-    n_blocks: int
-    n_done: int
-    n_centers: int
-    holder: str | None
-    seconds_running: float | None
-    blocks_per_s: float | None
-    seconds_left: float | None
-
-    def __str__(self) -> str:
-        state = "finished" if self.is_finished else "running" if self.holder else "interrupted"
-        text = f"{self.path}\n  {self.subject}: {state}, {self.n_done} of {self.n_blocks} blocks done"
-        if self.holder:
-            text += f"\n  computed by {self.holder} for {self.seconds_running:.0f} s"
-        if self.blocks_per_s:
-            text += f", {self.blocks_per_s:.3g} blocks/s, about {self.seconds_left:.0f} s left"
-        if state == "interrupted":
-            text += f"\n  to go on: slcluster resume {self.path}"
-        return text
-
-
-def status(path: str | Path) -> Status:
-    """How far a result is, from its store alone, also while it is computed elsewhere.
-
-    Raises
-    ------
-    StoreError
-        Missing or not a result.
-    """
-    path = Path(path).expanduser().resolve()
-    attrs = read_result_attrs(path)
-    done = blocks_done(path)
-    n_done, held = int(done.sum()), read_lease(path)
-    running = rate = left = None
-    if held:
-        running = max(0.0, time.time() - held["started"])
-        fresh = n_done - held["n_done_at_start"]
-        rate = fresh / running if running and fresh > 0 else None
-        left = (len(done) - n_done) / rate if rate else None
-    return Status(
-        path=str(path),
-        subject=attrs["subject"],
-        is_finished=is_result_finished(path) and bool(done.all()),
-        n_blocks=len(done),
-        n_done=n_done,
-        n_centers=attrs["n_centers"],
-        holder=f"process {held['pid']} on {held['host']}" if held else None,
-        seconds_running=running,
-        blocks_per_s=rate,
-        seconds_left=left,
-    )

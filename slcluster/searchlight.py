@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
+import shutil
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
-from slcluster.durable import Status, drive, open_result, resume, status
-from slcluster.errors import InputError
+from slcluster.archive import Status, open_result, status
+from slcluster.durable import drive, resume
+from slcluster.errors import InputError, PlanError
 from slcluster.lazy import lazy_maps
 from slcluster.plan import Plan
 from slcluster.planner import plan as make_plan
@@ -85,28 +88,39 @@ def searchlight(
         return lazy_maps(planned, ds, overlap=overlap)
     if overlap:
         raise InputError("overlap=True is for lazy maps; leave out the out argument, or overlap")
-    if planned.source_path is None:
-        planned = _kept(planned, ds, Path(out))
-    return drive(planned, out, resume=resume, client=client, progress=progress)
+    if planned.source_path is not None:
+        return drive(planned, out, resume=resume, client=client, progress=progress)
+    planned, is_new = _keep(planned, ds, Path(out))
+    try:
+        return drive(planned, out, resume=resume, client=client, progress=progress)
+    except PlanError:
+        if is_new:  # nothing was begun with it
+            shutil.rmtree(planned.source_path or "", ignore_errors=True)
+        raise
 
 
-def _kept(planned: Plan, ds: xr.Dataset, out: Path) -> Plan:
-    """The plan over a store of its own, written now, for a Dataset that no store holds as it is."""
+def _keep(planned: Plan, ds: xr.Dataset, out: Path) -> tuple[Plan, bool]:
+    """The plan over a store of its own, for a Dataset that no store holds as it is; and whether that is new.
+
+    The store is named after its content: going on with the same values finds it, other values never harm it.
+    """
     out = out.expanduser().resolve()
-    path = out.with_name(f"{out.stem}.source.zarr")
+    staging = out.with_name(f"{out.stem}.source-{uuid.uuid4().hex}.zarr")
+    write_array_store(ds, staging)
+    digest = subject_digest(staging)
+    path = out.with_name(f"{out.stem}.source-{digest[:12]}.zarr")
+    is_new = not path.exists()
+    if is_new:
+        staging.rename(path)
+    else:
+        shutil.rmtree(staging)
     log.warning(
         "%s: this Dataset differs from its store, or has none; its samples are kept in %s",
         planned.subject,
         path,
     )
-    write_array_store(ds, path, overwrite=True)
-    digest = subject_digest(path)
-    return replace(
-        planned,
-        source_path=str(path),
-        source_digest=digest,
-        identity={**planned.identity, "store": digest},
-    )
+    identity = {**planned.identity, "store": digest}
+    return replace(planned, source_path=str(path), source_digest=digest, identity=identity), is_new
 
 
 def _signature() -> inspect.Signature:

@@ -189,7 +189,7 @@ def _open(path: str | Path) -> Any:
         raise StoreError(f"no result at {path}")
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
-        attrs = group.attrs.asdict()
+        attrs: dict[str, Any] = group.attrs.asdict()
     except (FileNotFoundError, KeyError, ValueError, OSError) as error:
         raise StoreError(f"{path} is not a result store: {error}") from error
     if attrs.get("slcluster") != "result":
