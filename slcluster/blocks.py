@@ -95,7 +95,7 @@ def grid_chunks(
     >>> grid_chunks((10, 4, 1), np.argwhere(np.ones((10, 4, 1))), 16)
     ((3, 4, 3), (4,), (1,))
     """
-    box = np.ptp(centers_ijk, axis=0) + 1
+    box: np.ndarray = centers_ijk.max(axis=0) - centers_ijk.min(axis=0) + 1
     volume = block_centers * float(np.prod(box)) / len(centers_ijk)
     side = max(1, round(volume ** (1 / max(1, np.count_nonzero(box > 1)))))
     chunks = []
