@@ -45,7 +45,8 @@ def test_names_are_those_of_nilearn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offered"), [("svm", "'svc'"), ("ridge_clasifier", "'ridge_classifier'"), ("logisticl1", "'logistic_l1'")]
+    ("name", "offered"),
+    [("svm", "'svc'"), ("ridge_clasifier", "'ridge_classifier'"), ("logisticl1", "'logistic_l1'")],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name: str, offered: str) -> None:
     with pytest.raises(InputError, match=f"unknown estimator '{name}'; did you mean .*{offered}"):
@@ -60,14 +61,14 @@ def test_a_name_near_nothing_is_answered_with_all() -> None:
 def test_things_that_are_no_estimators() -> None:
     with pytest.raises(InputError, match=r"instance, got the class LinearSVC; write LinearSVC\(\)"):
         estimators.resolve(LinearSVC)
-    with pytest.raises(InputError, match=r"a name \(dummy_classifier, .* or a scikit-learn estimator, got int"):
+    with pytest.raises(
+        InputError, match=r"a name \(dummy_classifier, .* or a scikit-learn estimator, got int"
+    ):
         estimators.resolve(3)
 
 
 def test_seeds_are_filled_in_everywhere_and_those_given_are_kept() -> None:
-    given = make_pipeline(
-        StandardScaler(), BaggingClassifier(LinearSVC(random_state=5), n_estimators=2)
-    )
+    given = make_pipeline(StandardScaler(), BaggingClassifier(LinearSVC(random_state=5), n_estimators=2))
     resolved = estimators.resolve(given)
     params = resolved.get_params()
     assert params["baggingclassifier__random_state"] == estimators.DEFAULT_SEED
@@ -137,7 +138,9 @@ def test_a_function_is_a_metric_of_its_name() -> None:
 
 
 def test_an_unknown_scorer_is_answered_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"unknown scorer 'acuracy'; did you mean 'accuracy'.*get_scorer_names"):
+    with pytest.raises(
+        InputError, match=r"unknown scorer 'acuracy'; did you mean 'accuracy'.*get_scorer_names"
+    ):
         estimators.make_scorer("acuracy", LinearSVC())
     with pytest.raises(InputError, match="unknown scorer 'rocauc'; did you mean .*'roc_auc'"):
         estimators.make_scorer(["accuracy", "rocauc"], LinearSVC())
@@ -157,7 +160,9 @@ def test_scorings_that_say_nothing_clear() -> None:
 def test_two_metrics_of_one_name_are_refused() -> None:
     """Scorer objects have no name of their own; one of the two would be lost."""
     two = [make_scorer(fbeta_score, beta=1), make_scorer(fbeta_score, beta=2)]
-    with pytest.raises(InputError, match="two metrics are called 'score'; pass a mapping of names to scorers"):
+    with pytest.raises(
+        InputError, match="two metrics are called 'score'; pass a mapping of names to scorers"
+    ):
         estimators.make_scorer(two, LinearSVC())
 
 
@@ -170,7 +175,9 @@ def test_two_metrics_of_one_name_are_refused() -> None:
         *map(estimators.resolve, sorted(estimators.NAMES)),
         make_pipeline(StandardScaler(), LinearSVC(C=0.5, class_weight="balanced")),
         make_pipeline(MinMaxScaler(feature_range=(-1, 1)), SVC(kernel="rbf", gamma=0.1)),
-        Pipeline([("scale", StandardScaler()), ("skip", "passthrough"), ("lda", LinearDiscriminantAnalysis())]),
+        Pipeline(
+            [("scale", StandardScaler()), ("skip", "passthrough"), ("lda", LinearDiscriminantAnalysis())]
+        ),
         LogisticRegression(class_weight={0: 1.0, 1: 2.0}, solver="liblinear"),
         GaussianNB(priors=[0.25, 0.75]),
         NearestCentroid(),

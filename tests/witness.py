@@ -61,7 +61,7 @@ def place_dataset(
 
 
 def noise_dataset(
-    shape: tuple[int, int, int] = (5, 6, 4),
+    shape: tuple[int, int, int] = (4, 5, 3),
     *,
     affine: np.ndarray,
     n_runs: int = 3,
@@ -108,7 +108,7 @@ def expected_scores(
     """
     bold = ds["bold"].values
     bold = bold.astype(np.float32) if bold.dtype.kind in "iu" else bold
-    flat, y = bold.reshape(-1, bold.shape[-1]), ds["condition"].values.astype(str)
+    flat, y = bold.reshape(-1, bold.shape[-1]), np.array(ds["condition"].values.tolist())
     folds = plan.design.folds
     scores = np.full((len(centers), len(folds.train)), np.nan)
     spheres = spheres_by_distance(centers, ds["mask"].values, affine, plan.geometry.radius_mm)
