@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,11 @@ def connect(
         where = (
             "squeue --me shows what the jobs wait for" if isinstance(chosen, SlurmProfile) else "see the log"
         )
-        _await_workers(client, chosen.start_timeout, f"no worker started: {where}")
-        yield client
+        try:
+            _await_workers(client, chosen.start_timeout, f"no worker started: {where}")
+            yield client
+        finally:
+            _hush(client)
 
 
 def check_sees(client: Any, path: str | Path) -> None:
@@ -199,6 +202,12 @@ def _await_workers(client: Any, timeout: str, problem: str) -> None:
                 f"worker {worker} has {has}, this process {ours}; install the same on all nodes"
             )
     _log_ready(client, list(found))
+
+
+def _hush(client: Any) -> None:
+    """Keep workers that are about to be stopped from logging, with tracebacks, that their scheduler is gone."""
+    with suppress(Exception):
+        client.run(logging.disable, logging.CRITICAL, on_error="ignore")
 
 
 def _log_ready(client: Any, workers: Sequence[str]) -> None:

@@ -65,16 +65,17 @@ def job_script(
 def start_slurm(profile: SlurmProfile) -> Any:
     import dask
 
-    jobqueue = _jobqueue()
+    _jobqueue()
+    from slcluster.cluster.replacing import ReplacingSlurmCluster
+
     if profile.log_directory:
         Path(profile.log_directory).mkdir(parents=True, exist_ok=True)
     options = {"scheduler_options": {"dashboard_address": DASHBOARD}, **_job_options(profile)}
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        cluster = jobqueue.SLURMCluster(**options)
+        cluster = ReplacingSlurmCluster(**options)
     try:
         _check_submission(cluster.job_script())
-        # Not scale(): a job that is lost would never be replaced.
-        cluster.adapt(minimum_jobs=profile.n_jobs, maximum_jobs=profile.n_jobs)
+        cluster.scale(jobs=profile.n_jobs)
     except BaseException:
         cluster.close()
         raise
