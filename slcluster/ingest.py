@@ -61,7 +61,8 @@ def ingest(
     store : path
         Folder to write. It appears when it is complete.
     mask : path, image, array or None
-        Voxels that may be features, on the grid of ``bold``. None looks for fMRIPrep's brain mask beside it.
+        Voxels that may be features, on the grid of ``bold`` (to 1 % of a voxel). None takes the voxels in
+        fMRIPrep's ``*_desc-brain_mask.nii.gz`` of every run.
     labels : path or DataFrame, optional
         One row per volume: ``labels``, ``condition`` or ``trial_type``, and perhaps ``chunks`` or ``run``;
         further columns are kept.
@@ -76,7 +77,8 @@ def ingest(
     subject : str, optional
         Name in results; else from the BIDS name or the file's. In a BIDS data set, which subject.
     memory_budget : str or int
-        Peak resident memory of the whole process, as ``"512MB"`` or in bytes.
+        Peak resident memory of the process, as ``"512MB"`` or in bytes: 200 MB for a process with the usual
+        libraries, the rest for the samples that are in memory at once. What a caller holds comes on top.
     overwrite : bool
         Replace a store that is there, once the new one is complete.
     progress : None, True or callable
@@ -94,6 +96,17 @@ def ingest(
         labels), or the budget is too small for the volume.
     StoreError
         If the store exists or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, nibabel
+    >>> folder = tempfile.mkdtemp()
+    >>> image = nibabel.Nifti1Image(np.zeros((4, 3, 2, 6), "i2"), np.diag([-3.0, 3.5, 4.0, 1.0]))
+    >>> image.to_filename(f"{folder}/bold.nii.gz")
+    >>> mask = np.ones((4, 3, 2), bool)
+    >>> ds = ingest(f"{folder}/bold.nii.gz", f"{folder}/sub-01.zarr", mask=mask, subject="01")
+    >>> ds["bold"].dims, ds["bold"].dtype
+    (('x', 'y', 'z', 'sample'), dtype('int16'))
     """
     tell = listener(progress)
     budget = _parse_bytes(memory_budget)

@@ -158,7 +158,7 @@ class SubjectWriter:
         ours: dict[str, Any] = {"slcluster": SUBJECT.kind, "schema_version": SCHEMA_VERSION}
         # Xarray's own key: what it names are coordinates, not variables.
         coordinates = " ".join(["affine", "sample_index", *columns])
-        self._group.attrs.update({**ours, **attrs, **ours, "coordinates": coordinates})
+        self._group.update_attributes({**ours, **attrs, **ours, "coordinates": coordinates})
         consolidate(self._staging.folder)
         write_digest(self._staging.folder)
         self._staging.publish()
