@@ -97,7 +97,8 @@ def grid_chunks(
     """
     box: np.ndarray = centers_ijk.max(axis=0) - centers_ijk.min(axis=0) + 1
     volume = block_centers * float(np.prod(box)) / len(centers_ijk)
-    side = max(1, round(volume ** (1 / max(1, np.count_nonzero(box > 1)))))
+    n_wide = max(1, int(np.count_nonzero(box > 1)))
+    side = max(1, round(volume ** (1 / n_wide)))
     chunks = []
     for size, least in zip(shape, at_least, strict=True):
         count = max(1, min(math.ceil(size / side), size // max(1, least)))
