@@ -38,11 +38,13 @@ def anova(bold: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """
     n_samples, n_classes = len(codes), int(codes.max()) + 1
     counts = np.bincount(codes, minlength=n_classes).astype(np.float64)
-    centred = np.asarray(bold, np.float64)
+    # C order throughout and no matrix product: a voxel's sums then round alike, alone or among others.
+    centred = np.ascontiguousarray(bold, np.float64)
     centred = centred - centred.mean(axis=1, keepdims=True)
-    means = np.stack([centred[:, codes == code].mean(axis=1) for code in range(n_classes)], axis=1)
-    between = (means**2 @ counts) / (n_classes - 1)
-    within = ((centred - means[:, codes]) ** 2).sum(axis=1) / (n_samples - n_classes)
+    classes = [np.ascontiguousarray(centred[:, codes == code]) for code in range(n_classes)]
+    means = np.stack([values.mean(axis=1) for values in classes], axis=1)
+    between = (means**2 * counts).sum(axis=1) / (n_classes - 1)
+    within = (np.ascontiguousarray(centred - means[:, codes]) ** 2).sum(axis=1) / (n_samples - n_classes)
     with np.errstate(divide="ignore", invalid="ignore"):
         f = between / within
     f[np.ptp(bold, axis=1) == 0] = np.nan

@@ -1,9 +1,11 @@
-"""Cleaning the samples of voxels: non-finite values, trends, z-scores. Rows are voxels, columns samples."""
+"""Cleaning the samples of voxels: non-finite values, trends, z-scores. Rows are voxels, columns samples.
+
+No voxel's numbers depend, to the last bit, on which others are cleaned with it: blocks cut them differently.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import detrend as _scipy_detrend
 
 __all__ = ["as_features", "detrend_runs", "prepare", "zscore_runs"]
 
@@ -31,12 +33,23 @@ def detrend_runs(bold: np.ndarray, runs: np.ndarray) -> np.ndarray:
     out = np.array(bold, np.float64)
     for run in np.unique(runs):
         columns = np.flatnonzero(runs == run)
-        part = out[:, columns]
-        flat = np.ptp(part, axis=1) == 0
-        part = _scipy_detrend(part, axis=1, type="linear") if len(columns) > 2 else np.zeros_like(part)
-        part[flat] = 0
+        part = _rows(out, columns)
+        if len(columns) < 3:
+            part[:] = 0
+        else:
+            flat = np.ptp(part, axis=1) == 0
+            time = np.arange(len(columns)) - (len(columns) - 1) / 2
+            part -= part.mean(axis=1, keepdims=True)
+            # Not a matrix product, whose rounding depends on how many voxels there are.
+            part -= ((part * time).sum(axis=1, keepdims=True) / (time**2).sum()) * time
+            part[flat] = 0
         out[:, columns] = part
     return out
+
+
+def _rows(bold: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A copy of some columns, C order: so each voxel's sums round alike, alone or among others."""
+    return np.array(bold[:, columns], order="C")
 
 
 def zscore_runs(bold: np.ndarray, runs: np.ndarray) -> np.ndarray:
@@ -60,7 +73,7 @@ def zscore_runs(bold: np.ndarray, runs: np.ndarray) -> np.ndarray:
     out = np.array(bold, np.float64)
     for run in np.unique(runs):
         columns = np.flatnonzero(runs == run)
-        part = out[:, columns]
+        part = _rows(out, columns)
         flat = np.ptp(part, axis=1) == 0
         part -= part.mean(axis=1, keepdims=True)
         if len(columns) > 1:
