@@ -68,3 +68,14 @@ def test_renaming_classes_changes_nothing() -> None:
     bold, codes = rng.normal(size=(9, 45)), np.arange(45) % 3
     for found, other in zip(anova(bold, codes), anova(bold, np.array([2, 0, 1])[codes]), strict=True):
         np.testing.assert_allclose(found, other, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 9])
+def test_a_voxel_does_not_depend_on_its_neighbours(n_classes: int) -> None:
+    """To the last bit, however many voxels a chunk holds and in whichever memory order."""
+    bold, codes = 700 + 11 * np.random.default_rng(6).normal(size=(41, 90)), np.arange(90) % n_classes
+    whole = np.array(anova(bold, codes))
+    for n in (1, 2, 3, 8, 17):
+        for start in range(0, 41 - n, 5):
+            assert np.array_equal(anova(bold[start : start + n], codes), whole[:, start : start + n])
+    assert np.array_equal(anova(np.asfortranarray(bold), codes), whole)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -136,3 +138,26 @@ def test_zscores_do_not_know_units(bold: np.ndarray, scale: float, shift: int) -
         part = bold[:, run == RUNS]
         clear = np.ptp(part, axis=1) > 1e-3 * (1 + np.abs(part).max(axis=1))
         np.testing.assert_allclose(found[clear][:, run == RUNS], other[clear][:, run == RUNS], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "clean",
+    [
+        zscore_runs,
+        detrend_runs,
+        lambda bold, runs: prepare(
+            bold, runs, np.arange(5, 60), detrend=True, standardize="run", zero_nonfinite=False
+        ),
+    ],
+    ids=["zscore", "detrend", "prepare"],
+)
+def test_a_voxel_does_not_depend_on_its_neighbours(clean: Any) -> None:
+    """To the last bit: blocks hold one voxel or thousands, in any memory order, and the map is the same."""
+    runs = np.array([0] * 9 + [4] * 17 + [2] * 38)
+    bold = 700 + 11 * np.random.default_rng(6).normal(size=(41, len(runs)))
+    whole = clean(bold, runs)
+    for n in (1, 2, 3, 8, 17):
+        for start in range(0, 41 - n, 5):
+            assert np.array_equal(clean(bold[start : start + n], runs), whole[start : start + n])
+    assert np.array_equal(clean(np.asfortranarray(bold), runs), whole)
+    assert np.array_equal(clean(bold[::-1], runs)[::-1], whole)
