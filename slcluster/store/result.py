@@ -2,49 +2,58 @@
 
 Data and done-marker are the same file: a block is done when its chunk of every per-block array is present
 and its crc32c holds. Chunks are written whole, to a temporary name, then renamed, and each by one writer;
-writing one twice is harmless. Metadata are not consolidated while blocks are written.
+writing one twice is harmless. Everything else is written before the first block and never changes: the plan's
+arrays, and metadata that are consolidated and guarded by ``digest.json`` from the start. Once all blocks are
+done a last small file says so, and from then on a block that is not there is a loss.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from slcluster.errors import SchemaError, StoreError
-from slcluster.schema import SCHEMA_VERSION
-from slcluster.store.digest import DIGEST_NAME, check_digest, write_digest
+from slcluster.errors import StoreError
+from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT
+from slcluster.store.digest import check_digest, write_digest
+from slcluster.store.metadata import consolidate, is_ours, one_line, root_attrs
+from slcluster.store.staging import Staging
 
 __all__ = [
     "BLOCK_ARRAYS",
+    "FINISHED_NAME",
     "blocks_done",
     "create_result",
     "finish_result",
+    "is_block_done",
     "is_result_finished",
+    "read_constants",
     "read_result",
     "read_result_attrs",
     "sweep_result",
     "write_block",
 ]
 
-#: Arrays with one chunk a block: dims after the first, fill value. A block writes its chunk of each.
-BLOCK_ARRAYS: dict[str, tuple[tuple[str, ...], float | int]] = {
-    "score": (("metric", "fold"), np.nan),
-    "n_unconverged": (("fold",), 0),
+#: Present once every block was done.
+FINISHED_NAME = "finished.json"
+
+#: Arrays with one chunk a block: dims after the first, dtype, fill value. A block writes its chunk of each.
+BLOCK_ARRAYS: dict[str, tuple[tuple[str, ...], str, float | int]] = {
+    "score": (("metric", "fold"), "<f8", np.nan),
+    "n_unconverged": (("fold",), "<i4", 0),
 }
 
-_DTYPES = {"score": "float64", "n_unconverged": "int32"}
+_CRC_BYTES = 4
 
 
 def create_result(
@@ -73,35 +82,23 @@ def create_result(
     Raises
     ------
     StoreError
-        If the path exists or cannot be written.
+        If the path exists, cannot be written, or another process is creating a store there.
     """
-    path = Path(path)
-    if path.exists():
+    if os.path.lexists(path):
         raise StoreError(f"{path} exists already; pass another out, or remove it")
-    staging = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    with writing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            group = zarr.open_group(
-                staging,
-                mode="w-",
-                zarr_format=3,
-                attributes={
-                    "slcluster": "result",
-                    "schema_version": SCHEMA_VERSION,
-                    "constants": json.dumps(list(constants)),
-                    **attrs,
-                },
-            )
-            for name, (dims, values) in constants.items():
-                _create(group, name, values.shape, values.shape, values.dtype, dims, 0)[...] = values
-            for name, (dims, fill) in BLOCK_ARRAYS.items():
-                tail = tuple(sizes[dim] for dim in dims)
-                chunks = (min(block_centers, n_centers), *tail)
-                _create(group, name, (n_centers, *tail), chunks, _DTYPES[name], ("center", *dims), fill)
-            os.rename(staging, path)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+    with Staging(path) as staging:
+        about = {"slcluster": RESULT.kind, "schema_version": SCHEMA_VERSION, "store_id": uuid.uuid4().hex}
+        attributes = {**attrs, **about, "constants": list(constants)}
+        group = zarr.create_group(staging.folder, zarr_format=3, attributes=attributes)
+        for name, (dims, values) in constants.items():
+            _create(group, name, values.shape, values.shape, values.dtype, dims, 0)[...] = values
+        for name, (dims, dtype, fill) in BLOCK_ARRAYS.items():
+            tail = tuple(sizes[dim] for dim in dims)
+            chunks = (min(block_centers, n_centers), *tail)
+            _create(group, name, (n_centers, *tail), chunks, dtype, ("center", *dims), fill)
+        consolidate(staging.folder)
+        write_digest(staging.folder)
+        staging.publish()
 
 
 def _create(group: Any, name: str, shape: Any, chunks: Any, dtype: Any, dims: Any, fill: Any) -> Any:
@@ -112,7 +109,7 @@ def _create(group: Any, name: str, shape: Any, chunks: Any, dtype: Any, dims: An
         dtype=dtype,
         fill_value=fill,
         dimension_names=dims,
-        serializer=BytesCodec(),
+        serializer=BytesCodec(endian="little"),
         filters=None,
         compressors=[Crc32cCodec()],
     )
@@ -125,85 +122,14 @@ def _keeping_empty(array: Any) -> Any:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says while writing (disk full, read-only) into a StoreError."""
     try:
         yield
     except OSError as error:
         raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another place, then resume"
+            f"cannot write {path}: {one_line(error)}; free some space or make it writable, then resume"
         ) from error
-
-
-@lru_cache(maxsize=8)
-def _handles(path: str, made: tuple[int, int]) -> dict[str, Any]:
-    group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
-    return {name: _keeping_empty(group[name]) for name in BLOCK_ARRAYS}
-
-
-def write_block(path: str | Path, number: int, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write one block's chunk of every per-block array. The block is then done.
-
-    Raises
-    ------
-    StoreError
-        If the store cannot be written.
-    """
-    with writing(Path(path)):
-        about = os.stat(Path(path) / "zarr.json")  # a store made anew under the same name gets new handles
-        for name, array in _handles(str(path), (about.st_ino, about.st_mtime_ns)).items():
-            size = array.chunks[0]
-            start = number * size
-            array[start : start + len(arrays[name])] = arrays[name]
-
-
-def blocks_done(path: str | Path) -> np.ndarray:
-    """Which blocks are done: bool, shape (n_blocks,). Reads every chunk, so that checksums are checked."""
-    group = _open(path)
-    done = None
-    for name in BLOCK_ARRAYS:
-        array = group[name]
-        size = array.chunks[0]
-        good = np.array(
-            [_chunk_holds(Path(path), name, array, i, size) for i in range(-(-array.shape[0] // size))], bool
-        )
-        done = good if done is None else done & good
-    assert done is not None
-    return done
-
-
-def _chunk_holds(path: Path, name: str, array: Any, number: int, size: int) -> bool:
-    key = array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
-    if not (path / name / key).is_file():
-        return False
-    try:
-        array[number * size : (number + 1) * size]
-    except (ValueError, OSError, RuntimeError):
-        return False
-    return True
-
-
-def _open(path: str | Path) -> Any:
-    path = Path(path)
-    if not path.exists():
-        raise StoreError(f"no result at {path}")
-    try:
-        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
-        attrs: dict[str, Any] = group.attrs.asdict()
-    except (FileNotFoundError, KeyError, ValueError, OSError) as error:
-        raise StoreError(f"{path} is not a result store: {error}") from error
-    if attrs.get("slcluster") != "result":
-        found = attrs.get("slcluster")
-        raise StoreError(
-            f"{path} is a subject store, not a result; open it with slc.open_store"
-            if found == "subject"
-            else f"{path} is a Zarr group, but not one of slcluster's results"
-        )
-    if attrs["schema_version"] > SCHEMA_VERSION:
-        raise SchemaError(
-            f"{path} has schema version {attrs['schema_version']}, this slcluster knows {SCHEMA_VERSION}; upgrade slcluster"
-        )
-    return group
 
 
 def read_result_attrs(path: str | Path) -> dict[str, Any]:
@@ -212,57 +138,182 @@ def read_result_attrs(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        Missing, not a result, or a finished result whose metadata changed since they were written.
+        Missing, not a result, of a newer schema, or its metadata or plan changed since they were written.
     """
-    group = _open(path)
-    if is_result_finished(path):
-        check_digest(path)
-    attrs: dict[str, Any] = group.attrs.asdict()
+    path = Path(path)
+    attrs = root_attrs(path)
+    kind, version = attrs.get("slcluster"), attrs.get("schema_version")
+    if not os.path.exists(path):
+        raise StoreError(f"no result at {path}; compute one with slcluster.searchlight(..., out=...)")
+    if not is_ours(path):
+        raise StoreError(f"{path} is not a result store; expected what was given as out to slcluster.searchlight")
+    if kind == SUBJECT.kind:
+        raise StoreError(f"{path} is a subject store, not a result; open it with slcluster.open_store")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, this slcluster knows {SCHEMA_VERSION}; upgrade slcluster"
+        )
+    check_digest(path, fix="restore it from a copy, or compute it again under another name")
+    if kind != RESULT.kind:
+        raise StoreError(f"{path} is a store of kind {kind!r}, not a result")
     return attrs
+
+
+def read_constants(path: str | Path) -> dict[str, np.ndarray]:
+    """The plan's arrays, which :func:`create_result` wrote.
+
+    Raises
+    ------
+    StoreError
+        As :func:`read_result_attrs`, or an array is damaged.
+    """
+    names = read_result_attrs(path)["constants"]
+    group = zarr.open_group(path, mode="r", zarr_format=3)
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        try:
+            found[name] = np.asarray(group[name][...])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise StoreError(
+                f"the plan kept in {path} is damaged ({name}: {one_line(error)}); "
+                "restore it from a copy, or compute it again under another name"
+            ) from error
+    return found
 
 
 def read_result(path: str | Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every array of a result store, and which blocks are done. Scores of blocks not done are fill values."""
-    group = _open(path)
-    done = blocks_done(path)
-    arrays = {}
-    for name in _array_names(group):
-        array = group[name]
-        if name not in BLOCK_ARRAYS:
-            arrays[name] = array[...]
-            continue
-        size = array.chunks[0]
-        values = np.full(array.shape, BLOCK_ARRAYS[name][1], array.dtype)
-        for number in np.flatnonzero(done):
-            part = slice(number * size, (number + 1) * size)
-            values[part] = array[part]
-        arrays[name] = values
+    arrays = read_constants(path)
+    blocks = _BlockReader(path)
+    for name, array in blocks.arrays.items():
+        arrays[name] = np.full(array.shape, BLOCK_ARRAYS[name][2], array.dtype)
+    done = np.zeros(blocks.n_blocks, bool)
+    for number in range(blocks.n_blocks):
+        found = blocks.read(number)
+        if found is not None:
+            done[number] = True
+            start = number * blocks.block_centers
+            for name, values in found.items():
+                rows = arrays[name][start : start + blocks.block_centers]
+                rows[...] = values[: len(rows)]
     return arrays, done
 
 
-def _array_names(group: Any) -> list[str]:
-    """Names written down at creation: listing the folder would trip over the lease and partial files."""
-    return [*json.loads(group.attrs["constants"]), *BLOCK_ARRAYS]
+def blocks_done(path: str | Path) -> np.ndarray:
+    """Which blocks are done: bool, shape (n_blocks,). Reads every chunk, so that checksums are checked.
+
+    Raises
+    ------
+    StoreError
+        As :func:`read_result_attrs`.
+    """
+    read_result_attrs(path)
+    blocks = _BlockReader(path)
+    return np.array([blocks.read(number) is not None for number in range(blocks.n_blocks)], bool)
+
+
+def is_block_done(path: str | Path, number: int) -> bool:
+    """Whether one block is done, for a task that may be a repetition."""
+    return _BlockReader(path).read(number) is not None
+
+
+class _BlockReader:
+    """Chunks of the per-block arrays, read as files.
+
+    Zarr gives the fill value for a chunk that is not there and does not tell it from one that is. The bytes
+    that are checked here are those returned, also while another process replaces the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self.arrays: dict[str, Any] = _handles(str(path), *_made(self._path))[0]
+        n_centers, self.block_centers = self.arrays["score"].shape[0], self.arrays["score"].chunks[0]
+        self.n_blocks = -(-n_centers // self.block_centers)
+
+    def read(self, number: int) -> dict[str, np.ndarray] | None:
+        """The block's chunk of every array, or None where one is missing or its checksum does not hold."""
+        found = {}
+        for name, array in self.arrays.items():
+            key = array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
+            try:
+                raw = (self._path / name / key).read_bytes()
+            except OSError:
+                return None
+            body, crc = raw[:-_CRC_BYTES], raw[-_CRC_BYTES:]
+            if len(body) != np.prod(array.chunks) * array.dtype.itemsize:
+                return None
+            if google_crc32c.value(body) != int.from_bytes(crc, "little"):
+                return None
+            found[name] = np.frombuffer(body, BLOCK_ARRAYS[name][1]).reshape(array.chunks)
+        return found
+
+
+def _made(path: Path) -> tuple[int, int]:
+    """What tells a store from one made anew under the same name."""
+    try:
+        about = os.stat(path / "zarr.json")
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+    return about.st_ino, about.st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _handles(path: str, inode: int, mtime_ns: int) -> tuple[dict[str, Any], str]:
+    """Writing handles of the per-block arrays and the store's id, opened once a process."""
+    group = zarr.open_group(path, mode="r+", zarr_format=3)
+    return {name: _keeping_empty(group[name]) for name in BLOCK_ARRAYS}, str(group.attrs["store_id"])
+
+
+def write_block(path: str | Path, number: int, arrays: Mapping[str, np.ndarray], *, store_id: str) -> None:
+    """Write one block's chunk of every per-block array. The block is then done.
+
+    Parameters
+    ----------
+    path : path
+    number : int
+    arrays : mapping
+        Values of every array of :data:`BLOCK_ARRAYS`; of the last block as many centers as there are.
+    store_id : str
+        Of the store that the block was computed for. A task that outlives its driver must not write into
+        another analysis that has taken the place.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be written, or is another one by now.
+    """
+    path = Path(path)
+    handles, found_id = _handles(str(path), *_made(path))
+    if found_id != store_id:
+        raise StoreError(f"{path} was replaced by another result while this block was computed; nothing was written")
+    with _writing(path):
+        for name, array in handles.items():
+            start = number * array.chunks[0]
+            array[start : start + len(arrays[name])] = arrays[name]
 
 
 def is_result_finished(path: str | Path) -> bool:
-    """Whether all blocks were done and the store was closed."""
-    return (Path(path) / DIGEST_NAME).is_file()
+    """Whether all blocks were done once."""
+    return (Path(path) / FINISHED_NAME).is_file()
 
 
 def finish_result(path: str | Path) -> None:
-    """Close a result whose blocks are all done: consolidate its metadata and write their digest, last."""
-    with writing(Path(path)), warnings.catch_warnings():
-        # Zarr reminds that consolidated metadata are not yet in the v3 specification; every reader here is ours
-        # or xarray, which knows them.
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        warnings.filterwarnings("ignore", message="Object at .* is not recognized")
-        zarr.consolidate_metadata(path, zarr_format=3)
-        write_digest(path)
+    """Mark a result whose blocks are all done. The mark appears whole or not at all."""
+    path = Path(path)
+    fresh = path / f"{FINISHED_NAME}.{uuid.uuid4().hex}.partial"
+    with _writing(path):
+        try:
+            fresh.write_text(json.dumps({"slcluster": "finished"}) + "\n")
+            os.replace(fresh, path / FINISHED_NAME)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def sweep_result(path: str | Path) -> None:
     """Remove temporary files that killed writers left. Only the holder of the lease may."""
-    for name in BLOCK_ARRAYS:
-        for leftover in (Path(path) / name).rglob("*.partial"):
+    with _writing(Path(path)):
+        for name in BLOCK_ARRAYS:
+            for leftover in (Path(path) / name).rglob("*.partial"):
+                leftover.unlink(missing_ok=True)
+        for leftover in Path(path).glob(f"{FINISHED_NAME}.*.partial"):
             leftover.unlink(missing_ok=True)
