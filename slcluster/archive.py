@@ -16,11 +16,12 @@ from slcluster.kernels.folds import Folds, from_ranks, to_ranks
 from slcluster.kernels.spheres import sphere_halo, sphere_offsets
 from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan
-from slcluster.store.lease import read_lease
+from slcluster.store.lease import is_dead, read_lease
 from slcluster.store.result import (
     blocks_done,
     create_result,
     is_result_finished,
+    read_constants,
     read_result,
     read_result_attrs,
 )
@@ -36,6 +37,7 @@ _INTERNAL = (
     "value_bytes",
     "source_path",
     "source_digest",
+    "store_id",
 )
 
 
@@ -84,7 +86,7 @@ def as_stored(plan: Plan, path: Path) -> Plan:
             f"{path} holds another analysis; it differs in: {', '.join(fields) or 'an unknown field'}; "
             "pass another out, or the arguments it was begun with"
         )
-    arrays, _ = read_result(path)
+    arrays = read_constants(path)
     geometry = replace(plan.geometry, centers_ijk=arrays["center_ijk"], sphere_size=arrays["sphere_size"])
     return replace(plan, geometry=geometry, block_centers=attrs["block_centers"])
 
@@ -92,7 +94,7 @@ def as_stored(plan: Plan, path: Path) -> Plan:
 def stored_plan(path: str | Path) -> Plan:
     """The plan that a result store was begun with. Estimators outside scikit-learn are refused."""
     attrs = read_result_attrs(path)
-    arrays, _ = read_result(path)
+    arrays = read_constants(path)
     identity = json.loads(attrs["identity"])
     estimator = estimators.rebuild(identity["estimator"])
     scoring = identity["scoring"]
@@ -159,7 +161,7 @@ def open_result(path: str | Path) -> xr.Dataset:
     xarray.Dataset
         ``score``, ``score_fold`` (float64, NaN outside the centers and in blocks not done) and
         ``sphere_size`` (int32), in memory. ``attrs`` say how they were made; ``n_blocks_done`` and
-        ``n_blocks`` how far.
+        ``n_blocks`` how far; ``n_unconverged`` in how many fits the estimator stopped before it converged.
 
     Raises
     ------
@@ -191,7 +193,12 @@ def open_result(path: str | Path) -> xr.Dataset:
         metrics=tuple(json.loads(attrs["metrics"])),
         axes={name: arrays[name] for name in "xyz"},
         affine=arrays["grid_affine"] @ np.linalg.inv(step),
-        attrs={**public, "n_blocks": len(done), "n_blocks_done": int(done.sum())},
+        attrs={
+            **public,
+            "n_blocks": len(done),
+            "n_blocks_done": int(done.sum()),
+            "n_unconverged": int(arrays["n_unconverged"].sum()),
+        },
     )
 
 
@@ -249,7 +256,7 @@ def status(path: str | Path) -> Status:
     done = blocks_done(path)
     n_done, held = int(done.sum()), read_lease(path)
     running = rate = left = None
-    if held:
+    if held and not is_dead(held):
         running = max(0.0, time.time() - held["started"])
         fresh = n_done - held["n_done_at_start"]
         rate = fresh / running if running and fresh > 0 else None
@@ -261,7 +268,7 @@ def status(path: str | Path) -> Status:
         n_blocks=len(done),
         n_done=n_done,
         n_centers=attrs["n_centers"],
-        holder=f"process {held['pid']} on {held['host']}" if held else None,
+        holder=None if running is None or held is None else f"process {held['pid']} on {held['host']}",
         seconds_running=running,
         blocks_per_s=rate,
         seconds_left=left,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from slcluster.errors import StoreError
@@ -45,9 +45,7 @@ def write_digest(path: str | os.PathLike[str]) -> str:
     return digest
 
 
-def check_digest(
-    path: str | os.PathLike[str], *, fix: str = _FIX, but_chunks_of: Collection[str] = ()
-) -> str:
+def check_digest(path: str | os.PathLike[str], *, fix: str = _FIX) -> str:
     """Hold a store against its ``digest.json`` and return the digest.
 
     Parameters
@@ -56,8 +54,6 @@ def check_digest(
         Folder of the store. Chunks are not read: their own checksums are verified when they are.
     fix : str
         What to do about it, for messages.
-    but_chunks_of : names of arrays
-        Whose chunks may be lost or cut off, because they can be written again.
 
     Returns
     -------
@@ -82,8 +78,7 @@ def check_digest(
     except (ValueError, KeyError, TypeError, AttributeError):
         raise StoreError(f"{path / DIGEST_NAME} is damaged; {fix}") from None
     for name, size in sizes.items():
-        if name.split("/")[0] not in but_chunks_of:
-            _check_size(path, name, size, fix)
+        _check_size(path, name, size, fix)
     digest = _metadata_sha256(path)
     if written != _document(digest, sizes):
         raise StoreError(

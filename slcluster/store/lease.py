@@ -1,19 +1,27 @@
 """One driver at a time on a result store.
 
 A lease is a small file in the store: host, process, when that process started, and a heartbeat. A second
-driver is refused while the first lives. Same host and dead process: taken over at once. Another host: taken
-over when the heartbeat has not changed for a minute (of the waiting driver's own clock, so that hosts whose
-clocks disagree do not steal from each other).
+driver is refused while the first lives. Same host and dead process: taken over at once. Where this host cannot
+tell (another host, another container), taken over when the file has not changed for a minute of the waiting
+driver's own clock, so that hosts whose clocks disagree do not steal from each other.
+
+Reading, judging and writing the file happens under a lock on the store's folder, which the system releases
+when its holder dies. On a file system without locks two drivers that start in the same moment may both go on
+until the first heartbeat, at which one of them stops; blocks written twice are harmless.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,31 +30,61 @@ import psutil
 
 from slcluster.errors import StoreError
 
-__all__ = ["LEASE_NAME", "Lease", "read_lease"]
+__all__ = ["LEASE_NAME", "Lease", "is_dead", "read_lease"]
 
 LEASE_NAME = "lease.json"
 
+log = logging.getLogger("slcluster")
+
 _HEARTBEAT_S = 10.0
-_FOREIGN_SILENCE_S = 60.0
+_SILENCE_S = 60.0
+_POLL_S = 1.0
+_LOCK_PATIENCE_S = 10.0
+
+#: Tokens of the leases that this process holds: a lease of its own number that is not here is an ancestor's.
+_HELD: set[str] = set()
 
 
 def read_lease(store: str | Path) -> dict[str, Any] | None:
-    """Who holds the store, or None. A lease that is just being replaced counts as held by nobody known."""
+    """Who holds the store, or None. Empty where the file is damaged: held by nobody known."""
     try:
-        held: dict[str, Any] = json.loads((Path(store) / LEASE_NAME).read_text())
+        held = json.loads((Path(store) / LEASE_NAME).read_bytes())
     except FileNotFoundError:
         return None
     except ValueError:
         return {}
-    return held
+    return held if isinstance(held, dict) else {}
 
 
-def is_alive(held: dict[str, Any]) -> bool:
-    """Whether a lease taken on this host belongs to a process that still runs."""
+def is_dead(held: dict[str, Any]) -> bool:
+    """Whether it is certain that the process which wrote a lease has ended."""
+    return held.get("place") == _place() and _state(held) == "dead"
+
+
+def _place() -> str:
+    """Within what process numbers mean the same: a host, or a container that borrows the host's name."""
     try:
-        return abs(psutil.Process(held["pid"]).create_time() - held["process_start"]) < 1.0
-    except (psutil.NoSuchProcess, KeyError):
-        return False
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # macOS has neither /proc nor such containers
+        return socket.gethostname()
+
+
+def _state(held: dict[str, Any]) -> str:
+    """ "alive", "dead", or "unknown", of the process that wrote a lease."""
+    if held.get("place") != _place() or not isinstance(held.get("pid"), int):
+        return "unknown"
+    if held["pid"] == os.getpid():
+        return "alive" if held.get("token") in _HELD else "dead"
+    try:
+        process = psutil.Process(held["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return "dead"
+        # Another start means another process of that number, or a clock that was set since.
+        return "alive" if abs(process.create_time() - held["process_start"]) < 1.0 else "unknown"
+    except psutil.NoSuchProcess:
+        return "dead"
+    except (psutil.Error, KeyError, TypeError):
+        return "unknown"
 
 
 class Lease:
@@ -56,8 +94,6 @@ class Lease:
     ----------
     store : path
         The result store, which exists.
-    n_done : int
-        Blocks already done, for the rate that ``status`` shows.
 
     Raises
     ------
@@ -65,20 +101,22 @@ class Lease:
         On entering, while another driver holds the store, or where it cannot be written.
     """
 
-    def __init__(self, store: str | Path, n_done: int = 0) -> None:
-        self._path = Path(store) / LEASE_NAME
+    def __init__(self, store: str | Path) -> None:
+        self._store = Path(store)
         self._token = uuid.uuid4().hex
-        self._n_done = n_done
+        self._n_done = 0
+        self._is_lost = False
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._beat, name="slcluster-lease", daemon=True)
         self._started = time.time()
 
     def __enter__(self) -> Lease:
         try:
             self._acquire()
         except OSError as error:
-            raise StoreError(f"cannot write to {self._path.parent}: {error.strerror or error}") from error
-        self._thread = threading.Thread(target=self._beat, name="slcluster-lease", daemon=True)
+            raise StoreError(
+                f"cannot write to {self._store}: {error.strerror or error}; free some space or make it writable"
+            ) from error
         self._thread.start()
         return self
 
@@ -86,88 +124,123 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        if (read_lease(self._path.parent) or {}).get("token") == self._token:
-            self._path.unlink(missing_ok=True)
+        self._thread.join()
+        _HELD.discard(self._token)
+        try:
+            with _locked(self._store):
+                if self._is_ours():
+                    (self._store / LEASE_NAME).unlink()
+        except OSError as problem:  # what went wrong before matters more; this process's end frees the store
+            log.warning("cannot remove the lease of %s: %s", self._store, problem.strerror or problem)
+
+    def begin(self, n_done: int) -> None:
+        """Tell readers how many blocks were done when this driver began, for the rate that they show."""
+        self._n_done = n_done
+        try:
+            with _locked(self._store):
+                if self._is_ours():
+                    self._write()
+        except OSError:  # the heartbeat tries again
+            pass
+
+    def check(self) -> None:
+        """Raise StoreError if another driver has taken the store over, as after a long sleep of this host."""
+        if self._is_lost:
+            holder = _holder(read_lease(self._store) or {})
+            raise StoreError(
+                f"{self._store} was taken over by {holder} while this driver gave no sign of life; "
+                "its status says how far it is"
+            )
 
     def _acquire(self) -> None:
-        while not self._create():
-            held = read_lease(self._path.parent)
-            if held is None:
-                continue
-            if held.get("host") == socket.gethostname():
-                if held.get("pid") == os.getpid() or is_alive(held):
-                    self._refuse(held)
-            elif not self._falls_silent(held):
-                self._refuse(held)
-            self._remove(held)
+        silent: dict[str, Any] | None = None
+        while True:
+            with _locked(self._store):
+                held = read_lease(self._store)
+                state = "dead" if held is None else _state(held)
+                if held is None or state == "dead" or held == silent:
+                    self._write()
+                    _HELD.add(self._token)
+                    return
+            if state == "alive" or silent is not None:
+                raise StoreError(
+                    f"{self._store} is being computed by {_holder(held)}; wait for it, or stop it and resume"
+                )
+            self._wait_for_sign(held)
+            silent = held
 
-    def _create(self) -> bool:
-        """Create the file whole, or not at all: a link fails where the name exists."""
-        fresh = self._path.with_name(f"{LEASE_NAME}.{self._token}")
-        fresh.write_text(self._content())
+    def _wait_for_sign(self, held: dict[str, Any]) -> None:
+        """Return when the lease changes, or has not for as long as the living need."""
+        log.warning(
+            "%s was being computed by %s; waiting up to %g s for a sign of life",
+            self._store,
+            _holder(held),
+            _SILENCE_S,
+        )
+        deadline = time.monotonic() + _SILENCE_S
+        while time.monotonic() < deadline and read_lease(self._store) == held:
+            time.sleep(_POLL_S)
+
+    def _write(self) -> None:
+        """Replace the file whole. Only with the lock held."""
+        content = {
+            "host": socket.gethostname(),
+            "place": _place(),
+            "pid": os.getpid(),
+            "process_start": psutil.Process().create_time(),
+            "started": self._started,
+            "n_done_at_start": self._n_done,
+            "heartbeat": time.time(),
+            "token": self._token,
+        }
+        for leftover in self._store.glob(f"{LEASE_NAME}.*.partial"):
+            leftover.unlink(missing_ok=True)
+        fresh = self._store / f"{LEASE_NAME}.{self._token}.partial"
         try:
-            os.link(fresh, self._path)
-        except FileExistsError:
-            return False
+            fresh.write_text(json.dumps(content))
+            os.replace(fresh, self._store / LEASE_NAME)
         finally:
-            fresh.unlink()
-        return True
+            fresh.unlink(missing_ok=True)
 
-    def _content(self) -> str:
-        return json.dumps(
-            {
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "process_start": psutil.Process().create_time(),
-                "started": self._started,
-                "n_done_at_start": self._n_done,
-                "heartbeat": time.time(),
-                "token": self._token,
-            }
-        )
-
-    def _falls_silent(self, held: dict[str, Any]) -> bool:
-        deadline = time.monotonic() + _FOREIGN_SILENCE_S
-        while time.monotonic() < deadline:
-            time.sleep(1.0)
-            now = read_lease(self._path.parent)
-            if now is None:
-                return True
-            if now != held:
-                return False
-        return True
-
-    def _remove(self, held: dict[str, Any]) -> None:
-        """Take a dead lease away, unless a third driver was quicker and the file is now its lease."""
-        grave = self._path.with_name(f"{LEASE_NAME}.{self._token}.dead")
-        try:
-            os.rename(self._path, grave)
-        except FileNotFoundError:
-            return
-        try:
-            taken = json.loads(grave.read_text())
-        except ValueError:
-            taken = {}
-        if taken.get("token") != held.get("token"):
-            try:
-                os.link(grave, self._path)
-            except FileExistsError:
-                pass
-        grave.unlink()
-
-    def _refuse(self, held: dict[str, Any]) -> None:
-        raise StoreError(
-            f"{self._path.parent} is being computed by process {held.get('pid')} on {held.get('host')}; "
-            "wait for it, or stop it and resume"
-        )
+    def _is_ours(self) -> bool:
+        return (read_lease(self._store) or {}).get("token") == self._token
 
     def _beat(self) -> None:
         while not self._stop.wait(_HEARTBEAT_S):
-            fresh = self._path.with_name(f"{LEASE_NAME}.{self._token}")
             try:
-                fresh.write_text(self._content())
-                os.replace(fresh, self._path)
+                with _locked(self._store):
+                    if read_lease(self._store) is not None and not self._is_ours():
+                        self._is_lost = True
+                        return
+                    self._write()
             except OSError:  # a full or vanished disk: the blocks' own errors say so
-                fresh.unlink(missing_ok=True)
+                continue
+
+
+def _holder(held: dict[str, Any]) -> str:
+    return (
+        f"process {held['pid']} on {held['host']}" if {"pid", "host"} <= set(held) else "an unknown process"
+    )
+
+
+@contextmanager
+def _locked(store: Path) -> Iterator[None]:
+    """Keep other drivers from the lease for a moment, where the file system has locks."""
+    handle = os.open(store, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + _LOCK_PATIENCE_S
+        while not _try_lock(handle) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # no locks here: see above
+    return True

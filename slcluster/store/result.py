@@ -146,7 +146,9 @@ def read_result_attrs(path: str | Path) -> dict[str, Any]:
     if not os.path.exists(path):
         raise StoreError(f"no result at {path}; compute one with slcluster.searchlight(..., out=...)")
     if not is_ours(path):
-        raise StoreError(f"{path} is not a result store; expected what was given as out to slcluster.searchlight")
+        raise StoreError(
+            f"{path} is not a result store; expected what was given as out to slcluster.searchlight"
+        )
     if kind == SUBJECT.kind:
         raise StoreError(f"{path} is a subject store, not a result; open it with slcluster.open_store")
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -168,7 +170,7 @@ def read_constants(path: str | Path) -> dict[str, np.ndarray]:
         As :func:`read_result_attrs`, or an array is damaged.
     """
     names = read_result_attrs(path)["constants"]
-    group = zarr.open_group(path, mode="r", zarr_format=3)
+    group: Any = zarr.open_group(path, mode="r", zarr_format=3)
     found: dict[str, np.ndarray] = {}
     for name in names:
         try:
@@ -285,7 +287,9 @@ def write_block(path: str | Path, number: int, arrays: Mapping[str, np.ndarray],
     path = Path(path)
     handles, found_id = _handles(str(path), *_made(path))
     if found_id != store_id:
-        raise StoreError(f"{path} was replaced by another result while this block was computed; nothing was written")
+        raise StoreError(
+            f"{path} was replaced by another result while this block was computed; nothing was written"
+        )
     with _writing(path):
         for name, array in handles.items():
             start = number * array.chunks[0]
