@@ -234,11 +234,14 @@ def measure_process(command: Sequence[str], *, timeout_s: float = 3600) -> Measu
 
 
 def _kill_tree(process: subprocess.Popen) -> None:
+    tree = []
     with suppress(psutil.NoSuchProcess):
-        for one in reversed(_tree(psutil.Process(process.pid))):
-            with suppress(psutil.Error):
-                one.kill()
+        tree = _tree(psutil.Process(process.pid))
+    for one in reversed(tree):
+        with suppress(psutil.Error):
+            one.kill()
     process.wait()
+    psutil.wait_procs(tree, timeout=10)
 
 
 @dataclass(frozen=True)
