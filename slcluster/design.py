@@ -13,7 +13,7 @@ from sklearn.base import is_regressor
 from sklearn.model_selection import LeaveOneGroupOut, check_cv
 
 from slcluster import estimators
-from slcluster.errors import DesignError, InputError
+from slcluster.errors import DesignError, InputError, warn_caller
 from slcluster.kernels.folds import Folds, MissingClassError, validate_folds
 from slcluster.plan import Design
 from slcluster.store import Source, open_source
@@ -70,6 +70,7 @@ def make_design(
     cv, groups, target
         As in :func:`slcluster.plan`.
     metrics : tuple of str
+        scikit-learn's names of the scorers.
 
     Returns
     -------
@@ -96,10 +97,9 @@ def make_design(
     if estimators.is_classification(estimator, values):
         targets, classes = encode_targets(values, target)
         if target == "condition" and "rest" in classes:
-            warnings.warn(
+            warn_caller(
                 "'rest' is one of the classes; select conditions first if it should not be decoded "
-                '(slc.select(ds, conditions=["face", "house"]))',
-                stacklevel=4,
+                '(slc.select(ds, conditions=["face", "house"]))'
             )
     else:
         targets = _numbers(values, target)
@@ -137,7 +137,7 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
     try:
         numbers = values.astype(np.float64)
     except ValueError:
-        raise DesignError(f"{name!r} holds text ({values[0]!r}); a regression needs numbers") from None
+        raise DesignError(f"{name!r} holds text ({str(values[0])!r}); a regression needs numbers") from None
     if not np.isfinite(numbers).all():
         raise DesignError(f"{name!r} holds {np.count_nonzero(~np.isfinite(numbers))} non-finite values")
     return numbers
@@ -177,15 +177,25 @@ def _folds(
         except ValueError as error:
             raise DesignError(f"{splitter!r} cannot split the selected samples: {error}") from None
     try:
-        parts = [(_indices(train), _indices(test)) for train, test in pairs]
+        parts = [(np.asarray(train), np.asarray(test)) for train, test in pairs]
+        indices = [tuple(_indices(part, len(labels), n) for part in pair) for n, pair in enumerate(parts)]
+    except DesignError:
+        raise
     except (TypeError, ValueError):
         raise DesignError("cv must yield pairs (train, test) of sample indices or booleans") from None
-    return Folds(tuple(train for train, _ in parts), tuple(test for _, test in parts))
+    return Folds(tuple(train for train, _ in indices), tuple(test for _, test in indices))
 
 
-def _indices(part: Any) -> np.ndarray:
-    part = np.asarray(part)
-    return np.flatnonzero(part) if part.dtype == bool else part.astype(np.int64, casting="same_kind")
+def _indices(part: np.ndarray, n_samples: int, fold: int) -> np.ndarray:
+    if part.ndim != 1:
+        raise TypeError
+    if part.dtype == bool:
+        if len(part) != n_samples:
+            raise DesignError(
+                f"fold {fold} has {len(part)} booleans for {n_samples} samples; give one a sample"
+            )
+        return np.flatnonzero(part)
+    return part.astype(np.int64, casting="same_kind" if len(part) else "unsafe")
 
 
 def _validate(

@@ -1,6 +1,9 @@
-"""The exception tree. Messages say what was expected, what came, and what to do."""
+"""The exception tree, and warnings. Messages say what was expected, what came, and what to do."""
 
 from __future__ import annotations
+
+import sys
+import warnings
 
 __all__ = [
     "BlockError",
@@ -11,6 +14,7 @@ __all__ = [
     "SchemaError",
     "SlclusterError",
     "StoreError",
+    "warn_caller",
 ]
 
 
@@ -44,3 +48,11 @@ class PlanError(InputError):
 
 class BlockError(SlclusterError):
     """Computing one block failed. The message names the subject, the block and the center."""
+
+
+def warn_caller(message: str) -> None:
+    """Warn, pointing at the line that called slcluster, however deep below it this is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)

@@ -83,7 +83,7 @@ def f_score(
         raise DesignError(
             f"F needs more samples than classes, got {len(codes)} samples of {len(classes)} classes"
         )
-    mask = usable_mask(ds, nonfinite)
+    mask = usable_mask(ds, nonfinite, detrend=detrend)
     bold, runs, chosen = _samples(ds, detrend)
     options = {"detrend": detrend, "standardize": standardize, "zero_nonfinite": nonfinite == "zero"}
     maps = da.map_blocks(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from dask.utils import parse_bytes
 
 from slcluster import estimators
 from slcluster.design import make_design
-from slcluster.errors import GeometryError, InputError
+from slcluster.errors import GeometryError, InputError, warn_caller
 from slcluster.io import read_mask
 from slcluster.kernels.spheres import sphere_halo, sphere_offsets, sphere_sizes
 from slcluster.plan import (
@@ -121,8 +120,8 @@ def plan(
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
-    geometry = _geometry(ds, radius_mm, process_mask, nonfinite)
-    design = make_design(ds, source, fitted, cv, groups, target, metrics)
+    geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
+    design = make_design(ds, source, fitted, cv, groups, target, _scorer_names(metrics, metrics_described))
     engine = estimators.choose_engine(engine, fitted)
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
     identity = {
@@ -186,8 +185,10 @@ def _bytes(memory_limit: str | int) -> int:
     return n_bytes
 
 
-def usable_mask(ds: xr.Dataset, nonfinite: str) -> np.ndarray:
+def usable_mask(ds: xr.Dataset, nonfinite: str, *, detrend: bool) -> np.ndarray:
     """The Dataset's mask after the policy on NaN and infinities: bool (nx, ny, nz).
+
+    What counts is the samples that are analysed; all samples of the store where whole runs are detrended.
 
     Raises
     ------
@@ -205,8 +206,8 @@ def usable_mask(ds: xr.Dataset, nonfinite: str) -> np.ndarray:
     flagged = mask & (open_source(source)["nonfinite"].values if source else True)
     if not flagged.any():
         return mask
-    # The store flags a voxel for any of its samples; what counts is the samples that are left.
-    bad = mask & ~np.asarray(np.isfinite(ds["bold"].data).all(axis=-1))
+    # The store flags a voxel for any of its samples, and detrending reads them all.
+    bad = flagged if source and detrend else mask & ~np.asarray(np.isfinite(ds["bold"].data).all(axis=-1))
     if nonfinite == "exclude":
         mask &= ~bad
         if not mask.any():
@@ -221,9 +222,14 @@ def usable_mask(ds: xr.Dataset, nonfinite: str) -> np.ndarray:
     return mask
 
 
-def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, nonfinite: str) -> Geometry:
+def _scorer_names(metrics: tuple[str, ...], described: Any) -> tuple[str, ...]:
+    """scikit-learn's names of the metrics, where they have one, also of those that the user named otherwise."""
+    scorers = described.values() if described else ()
+    return (*metrics, *(name for name in scorers if isinstance(name, str)))
+
+
+def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, mask: np.ndarray) -> Geometry:
     affine = grid_affine(ds)
-    mask = usable_mask(ds, nonfinite)
     nx, ny, nz = mask.shape
     try:
         radius_mm = float(radius_mm)
@@ -232,10 +238,9 @@ def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, nonfinite: st
     offsets = sphere_offsets(affine, radius_mm, (nx, ny, nz))
     spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).min()
     if radius_mm < spacing_mm:
-        warnings.warn(
+        warn_caller(
             f"radius_mm={radius_mm:g} is below the smallest voxel spacing ({spacing_mm:g} mm): "
-            "every sphere is a single voxel",
-            stacklevel=4,
+            "every sphere is a single voxel"
         )
     wanted = (
         mask if process_mask is None else read_mask(process_mask, mask.shape, affine, name="process mask")
@@ -243,9 +248,8 @@ def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, nonfinite: st
     centers = np.argwhere(wanted).astype(np.int32)
     outside = np.count_nonzero(wanted & ~mask)
     if outside:
-        warnings.warn(
-            f"{outside} of {len(centers)} centers lie outside the mask; they are scored from their neighbours in it",
-            stacklevel=4,
+        warn_caller(
+            f"{outside} of {len(centers)} centers lie outside the mask; they are scored from their neighbours in it"
         )
     return Geometry(
         affine=affine,
