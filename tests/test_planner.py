@@ -1,0 +1,279 @@
+"""What the planner refuses, and in which words; what it warns of. Labels and folds: ``test_design.py``."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import xarray as xr
+
+import slcluster as slc
+from slcluster.errors import GeometryError, InputError, SchemaError
+from slcluster.store import open_store, write_array_store
+from tests.conftest import OBLIQUE
+from tests.witness import Total, noise_dataset, place_dataset
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return noise_dataset(affine=OBLIQUE)
+
+
+def _refused(ds: xr.Dataset, kind: type[Exception], words: str, **options: Any) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        slc.plan(ds, **{"radius_mm": 5.5, **options})
+    assert "\n" not in str(caught.value)
+
+
+# --- radius
+
+
+@pytest.mark.parametrize("radius_mm", [0, -2.5, float("nan"), float("inf"), -float("inf")])
+def test_a_radius_that_is_not_positive_and_finite(ds: xr.Dataset, radius_mm: float) -> None:
+    _refused(
+        ds,
+        GeometryError,
+        f"radius_mm must be a positive number of millimetres, got {float(radius_mm)}",
+        radius_mm=radius_mm,
+    )
+
+
+@pytest.mark.parametrize("radius_mm", ["wide", None, [4.0, 5.0]])
+def test_a_radius_that_is_no_number(ds: xr.Dataset, radius_mm: Any) -> None:
+    _refused(ds, GeometryError, "radius_mm must be a number of millimetres, got", radius_mm=radius_mm)
+
+
+def test_a_radius_below_the_voxel_spacing_is_allowed_with_a_warning(ds: xr.Dataset) -> None:
+    with pytest.warns(UserWarning, match=r"radius_mm=1.5 is below the smallest voxel spacing \(3.02\d* mm\)"):
+        plan = slc.plan(ds, radius_mm=1.5)
+    assert set(plan.geometry.sphere_size) == {1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slc.plan(ds, radius_mm=3.1)
+
+
+def test_warnings_point_at_the_callers_line(ds: xr.Dataset) -> None:
+    for call in (slc.plan, slc.searchlight):
+        with pytest.warns(UserWarning, match="below the smallest") as caught:
+            call(ds, radius_mm=1.5)
+        assert caught[0].filename == __file__
+
+
+# --- masks
+
+
+def test_an_empty_mask(ds: xr.Dataset) -> None:
+    _refused(
+        ds.assign(mask=ds["mask"] & False), GeometryError, "the mask has no voxels; give one that covers"
+    )
+
+
+def test_an_empty_process_mask(ds: xr.Dataset) -> None:
+    _refused(ds, InputError, "process mask is empty: none of its 60 voxels", process_mask=np.zeros((4, 5, 3)))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 2), (5, 4, 3), (60,)])
+def test_a_process_mask_of_another_shape(ds: xr.Dataset, shape: tuple[int, ...]) -> None:
+    _refused(
+        ds,
+        GeometryError,
+        r"process mask has shape .*, the samples have \(4, 5, 3\); .*resample_to_img",
+        process_mask=np.ones(shape),
+    )
+
+
+def test_a_process_mask_elsewhere_in_space(ds: xr.Dataset, tmp_path: Path) -> None:
+    affine = OBLIQUE.copy()
+    affine[0, 3] += 2
+    image = nib.Nifti1Image(np.ones((4, 5, 3), np.uint8), affine)
+    nib.save(image, tmp_path / "mask.nii.gz")
+    for mask in (image, tmp_path / "mask.nii.gz", str(tmp_path / "mask.nii.gz")):
+        _refused(ds, GeometryError, "lies up to 2 mm off the grid of the samples .*resample_to_img", process_mask=mask)
+
+
+def test_a_process_mask_may_be_a_path_an_image_or_an_array(ds: xr.Dataset, tmp_path: Path) -> None:
+    values = (np.indices((4, 5, 3)).sum(axis=0) % 3 == 0) & ds["mask"].values
+    image = nib.Nifti1Image(values.astype(np.uint8), OBLIQUE)
+    nib.save(image, tmp_path / "mask.nii.gz")
+    array = xr.DataArray(values, dims=("x", "y", "z"))
+    for mask in (
+        values,
+        values.astype(float),
+        array,
+        array.transpose("z", "x", "y"),
+        image,
+        tmp_path / "mask.nii.gz",
+    ):
+        plan = slc.plan(ds, radius_mm=5.5, process_mask=mask)
+        assert np.array_equal(plan.geometry.process_mask, values)
+        assert plan.n_centers == values.sum()
+
+
+def test_a_process_mask_of_a_cropped_dataset_lies_on_the_crop(ds: xr.Dataset) -> None:
+    part = ds.isel(x=slice(1, None), z=[1])
+    shifted = OBLIQUE.copy()
+    shifted[:3, 3] += OBLIQUE[:3, :3] @ [1, 0, 1]
+    where = part["mask"].values & (np.arange(5)[:, None] != 2)
+    plan = slc.plan(part, radius_mm=5.5, process_mask=nib.Nifti1Image(where.astype(np.uint8), shifted))
+    assert np.array_equal(plan.geometry.process_mask, where)
+    _refused(
+        part,
+        GeometryError,
+        "off the grid of the samples",
+        process_mask=nib.Nifti1Image(where.astype(np.uint8), OBLIQUE),
+    )
+
+
+def test_centers_outside_the_mask_are_counted_in_a_warning(ds: xr.Dataset) -> None:
+    n_outside = int((~ds["mask"].values).sum())
+    with pytest.warns(
+        UserWarning, match=f"{n_outside} of 60 centers lie outside the mask; they are scored from"
+    ):
+        plan = slc.plan(ds, radius_mm=5.5, process_mask=np.ones((4, 5, 3)))
+    assert plan.n_centers == 60
+
+
+def test_an_empty_sphere_is_nan_of_size_zero() -> None:
+    mask = np.zeros((5, 4, 3), bool)
+    mask[0, :2] = True
+    ds = place_dataset((5, 4, 3), OBLIQUE, mask=mask)
+    where = mask.copy()
+    where[4, 3, 2] = True
+    with pytest.warns(UserWarning, match="1 of 7 centers lie outside"):
+        maps = slc.searchlight(
+            ds, radius_mm=4.5, estimator=Total(), scoring=None, process_mask=where
+        ).compute()
+    assert np.isnan(maps["score"].values[4, 3, 2])
+    assert maps["sphere_size"].values[4, 3, 2] == 0
+    assert maps["score"].notnull().sum() == 6
+
+
+# --- values that are not finite
+
+
+@pytest.fixture
+def spoilt(ds: xr.Dataset) -> xr.Dataset:
+    bold = ds["bold"].values.copy()
+    inside = np.argwhere(ds["mask"].values)
+    bold[(*inside[3], 5)], bold[(*inside[9], 0)] = np.nan, -np.inf
+    bold[(*np.argwhere(~ds["mask"].values)[0], 1)] = np.nan  # outside the mask: nobody minds
+    return slc.subject_dataset(
+        bold,
+        affine=OBLIQUE,
+        mask=ds["mask"].values,
+        condition=ds["condition"].values,
+        run=ds["run"].values,
+    )
+
+
+@pytest.mark.parametrize("kind", ["memory", "store"])
+def test_non_finite_voxels(kind: str, spoilt: xr.Dataset, tmp_path: Path) -> None:
+    inside = np.argwhere(spoilt["mask"].values)
+    if kind == "store":
+        spoilt = open_store(write_array_store(spoilt, tmp_path / "s.zarr"))
+    first = ", ".join(map(str, inside[3]))
+    _refused(
+        spoilt,
+        InputError,
+        rf'2 mask voxels hold NaN or infinite values, the first at voxel \({first}\); pass nonfinite="exclude"',
+    )
+    excluded = slc.plan(spoilt, radius_mm=5.5, nonfinite="exclude").geometry
+    assert np.array_equal(np.argwhere(spoilt["mask"].values & ~excluded.mask), inside[[3, 9]])
+    assert np.array_equal(excluded.mask, excluded.process_mask)
+    zeroed = slc.plan(spoilt, radius_mm=5.5, nonfinite="zero").geometry
+    assert np.array_equal(zeroed.mask, spoilt["mask"].values)
+
+
+@pytest.mark.parametrize("kind", ["memory", "store"])
+def test_the_map_of_each_policy(kind: str, spoilt: xr.Dataset, tmp_path: Path) -> None:
+    inside = np.argwhere(spoilt["mask"].values)
+    mask, bold = spoilt["mask"].values.copy(), spoilt["bold"].values.copy()
+    if kind == "store":
+        spoilt = open_store(write_array_store(spoilt, tmp_path / "s.zarr"))
+    options: dict[str, Any] = {"radius_mm": 5.5, "estimator": Total(), "scoring": None, "block_centers": 9}
+    zero = slc.searchlight(spoilt, nonfinite="zero", **options)["score"].values
+    excluded = slc.searchlight(spoilt, nonfinite="exclude", **options)["score"].values
+    labels = {"condition": spoilt["condition"].values, "run": spoilt["run"].values}
+    bold[~np.isfinite(bold)] = 0
+    plain = slc.subject_dataset(bold, affine=OBLIQUE, mask=mask, **labels)
+    np.testing.assert_array_equal(zero, slc.searchlight(plain, **options)["score"].values)
+    mask[tuple(inside[[3, 9]].T)] = False
+    plain = slc.subject_dataset(bold, affine=OBLIQUE, mask=mask, **labels)
+    np.testing.assert_array_equal(excluded, slc.searchlight(plain, **options)["score"].values)
+
+
+@pytest.mark.parametrize("kind", ["memory", "store"])
+def test_only_the_samples_that_are_left_count(kind: str, spoilt: xr.Dataset, tmp_path: Path) -> None:
+    if kind == "store":
+        spoilt = open_store(write_array_store(spoilt, tmp_path / "s.zarr"))
+    rest = spoilt.isel(sample=slice(6, None))
+    assert slc.plan(rest, radius_mm=5.5).geometry.mask.sum() == spoilt["mask"].sum()
+
+
+def test_but_detrending_needs_whole_runs(spoilt: xr.Dataset, tmp_path: Path) -> None:
+    """A NaN in a sample that is not analysed would spoil its whole run."""
+    stored = open_store(write_array_store(spoilt, tmp_path / "s.zarr"))
+    ds = slc.select(stored, where=np.arange(24) != 5)
+    _refused(ds, InputError, "2 mask voxels hold NaN", detrend=True)
+    maps = slc.searchlight(ds, radius_mm=5.5, detrend=True, nonfinite="exclude", standardize="run")
+    assert maps["score"].notnull().sum() == spoilt["mask"].sum() - 2
+
+
+def test_nothing_but_nan(ds: xr.Dataset) -> None:
+    _refused(
+        ds.assign(bold=ds["bold"] * np.nan),
+        GeometryError,
+        "every mask voxel holds a non-finite",
+        nonfinite="exclude",
+    )
+
+
+# --- words and numbers
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"standardize": "session"}, "standardize must be None or \"run\", got 'session'"),
+        ({"standardize": True}, 'standardize must be None or "run", got True'),
+        ({"nonfinite": "drop"}, "nonfinite must be one of error, zero, exclude, got 'drop'"),
+        ({"min_voxels": 0}, "min_voxels must be a whole number of at least 1, got 0"),
+        ({"min_voxels": 2.5}, r"min_voxels must be a whole number of at least 1, got 2\.5"),
+        ({"block_centers": -1}, "block_centers must be a whole number of at least 1, got -1"),
+        ({"block_centers": "many"}, "block_centers must be a whole number of at least 1, got 'many'"),
+        ({"memory_limit": "lots"}, "memory_limit must be bytes, or text such as \"2GB\", got 'lots'"),
+        ({"memory_limit": 0}, "memory_limit must be bytes, .* got 0"),
+        ({"memory_limit": -5}, "memory_limit must be bytes, .* got -5"),
+        ({"estimator": "svm"}, "unknown estimator 'svm'; did you mean .*'svc'"),
+        ({"scoring": "acuracy"}, "unknown scorer 'acuracy'; did you mean 'accuracy'"),
+        ({"engine": "gpu"}, "unknown engine 'gpu'; known: auto, sklearn"),
+    ],
+)
+def test_words_that_are_not_known(ds: xr.Dataset, options: dict[str, Any], words: str) -> None:
+    _refused(ds, InputError, words, **options)
+
+
+def test_something_that_is_no_subject(ds: xr.Dataset) -> None:
+    with pytest.raises(SchemaError, match=r"expected an xarray\.Dataset .*, got ndarray"):
+        slc.plan(np.zeros((3, 4, 5, 6)), radius_mm=4)
+    with pytest.raises(SchemaError, match="'mask' .* is missing"):
+        slc.plan(ds.drop_vars("mask"), radius_mm=4)
+    maps = slc.searchlight(ds, radius_mm=5.5)
+    with pytest.raises(SchemaError, match="expected a subject Dataset, got a result Dataset"):
+        slc.plan(maps, radius_mm=4)
+
+
+def test_a_grid_that_is_not_even(ds: xr.Dataset) -> None:
+    _refused(ds.isel(y=[0, 1, 3]), GeometryError, "axis 'y' is not evenly spaced")
+
+
+def test_the_plan_of_a_crop_lies_where_the_crop_does(ds: xr.Dataset) -> None:
+    part = ds.isel(x=slice(1, None, 2), y=slice(2, None))
+    geometry = slc.plan(part, radius_mm=7.5).geometry
+    np.testing.assert_allclose(geometry.affine[:3, 0], 2 * OBLIQUE[:3, 0])
+    np.testing.assert_allclose(geometry.affine @ [0, 0, 0, 1], OBLIQUE @ [1, 2, 0, 1])
+    assert [axis.tolist() for axis in geometry.axes] == [[1, 3], [2, 3, 4], [0, 1, 2]]
