@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,7 +17,8 @@ from slcluster.errors import PlanError, StoreError
 from slcluster.kernels.folds import Folds, from_ranks, to_ranks
 from slcluster.kernels.spheres import sphere_halo, sphere_offsets
 from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
-from slcluster.plan import Design, Geometry, Plan
+from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
+from slcluster.schema import SCHEMA_VERSION
 from slcluster.store.lease import is_dead, read_lease
 from slcluster.store.result import (
     blocks_done,
@@ -92,43 +95,25 @@ def as_stored(plan: Plan, path: Path) -> Plan:
 
 
 def stored_plan(path: str | Path) -> Plan:
-    """The plan that a result store was begun with. Estimators outside scikit-learn are refused."""
-    attrs = read_result_attrs(path)
-    arrays = read_constants(path)
+    """The plan that a result store was begun with.
+
+    Raises
+    ------
+    InputError
+        The estimator or a scorer is not scikit-learn's own: a store must not name code to import.
+    StoreError
+        Missing or damaged, or begun with a version whose numbers may differ from this one's.
+    """
+    attrs, arrays = read_result_attrs(path), read_constants(path)
     identity = json.loads(attrs["identity"])
-    estimator = estimators.rebuild(identity["estimator"])
-    scoring = identity["scoring"]
-    if scoring is not None and not all(isinstance(metric, str) for metric in scoring.values()):
-        scoring = {name: estimators.rebuild(metric) for name, metric in scoring.items()}
-    metrics, scorer, _ = estimators.make_scorer(scoring, estimator)
-    classes = json.loads(attrs["classes"])
-    shape = arrays["mask"].shape
-    offsets = sphere_offsets(arrays["grid_affine"], identity["radius_mm"], shape)
+    estimator, metrics, scorer = _stored_estimator(path, identity)
     plan = Plan(
         subject=attrs["subject"],
         source_path=attrs["source_path"],
         source_digest=attrs["source_digest"],
         value_bytes=attrs["value_bytes"],
-        geometry=Geometry(
-            affine=arrays["grid_affine"],
-            axes=(arrays["x"], arrays["y"], arrays["z"]),
-            mask=arrays["mask"],
-            process_mask=arrays["process_mask"],
-            radius_mm=identity["radius_mm"],
-            offsets=offsets,
-            halo=sphere_halo(offsets),
-            centers_ijk=arrays["center_ijk"],
-            sphere_size=arrays["sphere_size"],
-        ),
-        design=Design(
-            chosen=arrays["chosen"],
-            all_runs=arrays["all_runs"],
-            sample_index=arrays["sample_index"],
-            targets=arrays["targets"],
-            classes=None if classes is None else np.array(classes),
-            groups=np.zeros(0),
-            folds=Folds(from_ranks(arrays["train_rank"]), from_ranks(arrays["test_rank"])),
-        ),
+        geometry=_stored_geometry(arrays, identity["radius_mm"]),
+        design=_stored_design(arrays, json.loads(attrs["classes"])),
         estimator=estimator,
         scorer=scorer,
         metrics=metrics,
@@ -141,11 +126,69 @@ def stored_plan(path: str | Path) -> Plan:
         attrs={},
         identity=identity,
     )
-    if plan.fingerprint != attrs["fingerprint"]:
+    # What this version makes of the same arrays. Groups are not kept: their folds are.
+    now = {
+        **design_identity(plan.design),
+        **geometry_identity(plan.geometry),
+        "groups": identity["groups"],
+        "schema_version": SCHEMA_VERSION,
+        "engine_version": estimators.ENGINES.get(plan.engine),
+        "estimator": estimators.describe(estimator),
+    }
+    fields = sorted(name for name, value in now.items() if identity[name] != value)
+    if fields or plan.fingerprint != attrs["fingerprint"]:
         raise StoreError(
-            f"the plan kept in {path} is damaged: its fingerprint does not fit; start again with another out"
+            f"{path} was begun with another version of slcluster or scikit-learn, or is damaged: "
+            f"{', '.join(fields) or 'fingerprint'} differ; finish it with that version, or begin again elsewhere"
         )
     return plan
+
+
+def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[Any, tuple[str, ...], Any]:
+    try:
+        estimator = estimators.rebuild(identity["estimator"])
+        scoring = identity["scoring"]
+        if scoring is not None:
+            scoring = {
+                name: metric if isinstance(metric, str) else estimators.rebuild(metric)
+                for name, metric in scoring.items()
+            }
+        metrics, scorer, _ = estimators.make_scorer(scoring, estimator)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise StoreError(
+            f"the estimator that {path} was begun with does not exist in this scikit-learn ({error}); "
+            "finish it with that version, or begin again elsewhere"
+        ) from error
+    return estimator, metrics, scorer
+
+
+def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geometry:
+    mask, affine = arrays["mask"], arrays["grid_affine"]
+    nx, ny, nz = mask.shape
+    offsets = sphere_offsets(affine, radius_mm, (nx, ny, nz))
+    return Geometry(
+        affine=affine,
+        axes=(arrays["x"], arrays["y"], arrays["z"]),
+        mask=mask,
+        process_mask=arrays["process_mask"],
+        radius_mm=radius_mm,
+        offsets=offsets,
+        halo=sphere_halo(offsets),
+        centers_ijk=arrays["center_ijk"],
+        sphere_size=arrays["sphere_size"],
+    )
+
+
+def _stored_design(arrays: Mapping[str, np.ndarray], classes: list[Any] | None) -> Design:
+    return Design(
+        chosen=arrays["chosen"],
+        all_runs=arrays["all_runs"],
+        sample_index=arrays["sample_index"],
+        targets=arrays["targets"],
+        classes=None if classes is None else np.array(classes),
+        groups=np.zeros(0),
+        folds=Folds(from_ranks(arrays["train_rank"]), from_ranks(arrays["test_rank"])),
+    )
 
 
 def open_result(path: str | Path) -> xr.Dataset:

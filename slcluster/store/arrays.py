@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.schema import BRICK_VOXELS, OPEN_CHUNK_BYTES, SUBJECT, validate
+from slcluster.store.metadata import plain_attrs
 from slcluster.store.shard import Shape4
 from slcluster.store.writer import subject_writer
 
@@ -74,25 +74,9 @@ def write_array_store(ds: xr.Dataset, path: str | os.PathLike[str], *, overwrite
                 for name, coord in ds.coords.items()
                 if coord.dims == ("sample",) and name not in ("sample", "sample_index")
             },
-            attrs={**_plain(ds.attrs), "content_sha256": content.hexdigest()},
+            attrs={**plain_attrs(ds.attrs), "content_sha256": content.hexdigest()},
             grid={name: ds[name].values for name in "xyz"},
         )
-
-
-def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    """Attributes as JSON has them: NumPy's numbers and arrays as Python's, anything odd as its text."""
-    plain = {
-        str(name): v.tolist() if isinstance(v, np.generic | np.ndarray) else v for name, v in attrs.items()
-    }
-    return {name: v if _is_json(v) else str(v) for name, v in plain.items()}
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _boxes(shape: Shape4, shard: Shape4) -> Iterator[tuple[Shape4, tuple[slice, ...]]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 
 from slcluster.errors import StoreError
 from slcluster.schema import SCHEMA_VERSION, SUBJECT
 from slcluster.store.digest import DIGEST_NAME, check_digest
 
-__all__ = ["check_subject_store", "consolidate", "is_ours", "one_line", "root_attrs"]
+__all__ = ["check_subject_store", "consolidate", "is_ours", "one_line", "plain_attrs", "root_attrs"]
 
 
 def root_attrs(root: Path) -> dict[str, Any]:
@@ -71,3 +73,19 @@ def one_line(error: BaseException) -> str:
     """What an exception says, on one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
+
+
+def plain_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes as JSON has them: NumPy's numbers and arrays as Python's, anything odd as its text."""
+    plain = {
+        str(name): v.tolist() if isinstance(v, np.generic | np.ndarray) else v for name, v in attrs.items()
+    }
+    return {name: v if _is_json(v) else str(v) for name, v in plain.items()}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -26,7 +26,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from slcluster.errors import StoreError
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT
 from slcluster.store.digest import check_digest, write_digest
-from slcluster.store.metadata import consolidate, is_ours, one_line, root_attrs
+from slcluster.store.metadata import consolidate, is_ours, one_line, plain_attrs, root_attrs
 from slcluster.store.staging import Staging
 
 __all__ = [
@@ -88,7 +88,7 @@ def create_result(
         raise StoreError(f"{path} exists already; pass another out, or remove it")
     with Staging(path) as staging:
         about = {"slcluster": RESULT.kind, "schema_version": SCHEMA_VERSION, "store_id": uuid.uuid4().hex}
-        attributes = {**attrs, **about, "constants": list(constants)}
+        attributes = {**plain_attrs(attrs), **about, "constants": list(constants)}
         group = zarr.create_group(staging.folder, zarr_format=3, attributes=attributes)
         for name, (dims, values) in constants.items():
             _create(group, name, values.shape, values.shape, values.dtype, dims, 0)[...] = values
