@@ -95,8 +95,9 @@ def _shard_shape(bold: xr.DataArray) -> Shape4:
     nx, ny, nz, n_samples = bold.shape
     voxel_bytes = n_samples * bold.dtype.itemsize
     if bold.chunks is None or len(bold.chunks[3]) > 1:
-        n_slab = max(1, OPEN_CHUNK_BYTES * n_samples // max(1, nx * ny * nz * voxel_bytes))
-        return nx, ny, nz, min(n_samples, n_slab)
+        step = 1 if bold.chunks is None else max(bold.chunks[3])
+        n_steps = OPEN_CHUNK_BYTES * n_samples // max(1, nx * ny * nz * voxel_bytes * step)
+        return nx, ny, nz, min(n_samples, max(1, n_steps) * step)
     chunks = [max(sizes) for sizes in bold.chunks[:3]]
     if all(c == g or c % BRICK_VOXELS == 0 for c, g in zip(chunks, bold.shape, strict=False)) and (
         math.prod(chunks) * voxel_bytes <= 2 * OPEN_CHUNK_BYTES

@@ -46,6 +46,7 @@ def test_several_gzip_members_are_one_stream(tmp_path: Path) -> None:
         (gzip.compress(b"more"), "holds more than the 70001 bytes"),
         (b"\x1f\x8b", "damaged or cut off"),
     ],
+    ids=["junk", "member", "half a member"],
 )
 def test_what_follows_the_stream_is_refused(tmp_path: Path, tail: bytes, message: str) -> None:
     path = tmp_path / "a.nii.gz"

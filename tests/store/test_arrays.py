@@ -76,7 +76,11 @@ def test_the_digest_knows_the_voxels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunks", [(8, 8, 8, 24), (17, 9, 10, 6)])
-def test_every_dask_chunk_is_computed_once(tmp_path: Path, chunks: tuple[int, ...]) -> None:
+def test_every_dask_chunk_is_computed_once(
+    tmp_path: Path, chunks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small enough that shards the other way round would take parts of many chunks.
+    monkeypatch.setattr("slcluster.store.arrays.OPEN_CHUNK_BYTES", 8**3 * 24 * 8)
     seen: Counter[object] = Counter()
 
     def note(block: np.ndarray, block_info: dict = {}) -> np.ndarray:  # noqa: B006
