@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from slcluster.errors import InputError
@@ -47,7 +48,7 @@ def find_runs(folder: Path, subject: str | None = None) -> list[BidsRun]:
     Raises
     ------
     InputError
-        If there are no runs, several subjects and none named, or several tasks or versions of a run.
+        If there are no runs, several subjects and none named, several tasks, or several files of a run.
     """
     places = [file for place in _PLACES for file in folder.glob(f"{place}/sub-*_bold.nii*")]
     found = sorted({file for file in places if _BOLD.search(file.name)})
@@ -60,7 +61,13 @@ def find_runs(folder: Path, subject: str | None = None) -> list[BidsRun]:
     if len(kinds) > 1:
         shown = "; ".join(" ".join(f"{k}-{v}" for k, v in kind) for kind in sorted(kinds))
         raise InputError(f"{folder} holds several kinds of runs ({shown}); pass the list of files you mean")
-    return [BidsRun(path, _events_of(path)) for path in sorted(found, key=_order)]
+    found.sort(key=_order)
+    for one, other in pairwise(found):
+        if entities(one) == entities(other):
+            raise InputError(
+                f"{one.name} and {other.name} are one run of {folder}; pass the list of files you mean"
+            )
+    return [BidsRun(path, _events_of(path)) for path in found]
 
 
 def _of_subject(folder: Path, found: list[Path], subject: str | None) -> list[Path]:

@@ -69,6 +69,12 @@ def test_what_cannot_be_chosen_is_asked_for(tmp_path: Path) -> None:
         find_runs(tmp_path, "b")
 
 
+def test_two_files_of_one_run(tmp_path: Path) -> None:
+    _touch(*(tmp_path / f"sub-a/func/sub-a_task-x_run-1_bold.nii{ending}" for ending in ("", ".gz")))
+    with pytest.raises(InputError, match=r"run-1_bold.nii and sub-a_task-x_run-1_bold.nii.gz are one run"):
+        find_runs(tmp_path)
+
+
 def test_the_nearest_sidecar_that_fits(tmp_path: Path) -> None:
     bold = tmp_path / "sub-a/func/sub-a_task-x_run-1_bold.nii.gz"
     _touch(bold)

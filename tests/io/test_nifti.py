@@ -122,10 +122,10 @@ HOSTILE = {
 def test_hostile_headers_end_in_one_line_at_once(tmp_path: Path, name: str, ending: str) -> None:
     change, message = HOSTILE[name]
     path = write_nifti(tmp_path / f"hostile{ending}", numbers(), change=change)
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     with pytest.raises(InputError, match=message) as caught:
         read_header(path)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     assert "\n" not in str(caught.value)
     assert "hostile" in str(caught.value)
