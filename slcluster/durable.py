@@ -223,12 +223,13 @@ def _through_client(
     tag = uuid.uuid4().hex[:8]  # keys of an earlier, cancelled drive must not be mistaken for these
     store_id = read_result_attrs(path)["store_id"]
     shared = client.persist(delayed(plan, name=f"plan-{plan.fingerprint[:16]}-{tag}", traverse=False))
+    keys = _keys(f"searchlight-{tag}", pending)
     waiting = list(reversed(pending))
     flying = as_completed([])
 
     def submit() -> None:
         numbers = [waiting.pop() for _ in range(min(_WINDOW, len(waiting)))]
-        tasks = [_task(shared, path, store_id, number, (f"searchlight-{tag}", number)) for number in numbers]
+        tasks = [_task(shared, path, store_id, number, keys[number]) for number in numbers]
         flying.update(client.compute(tasks))
 
     try:
@@ -250,12 +251,12 @@ def _hold_result(plan: Plan, future: Any) -> None:
         future.result()
     except KilledWorker as error:
         raise BlockError(
-            f"{plan.subject}, block {future.key[1]}: {error.last_worker} and the workers before it died "
+            f"{plan.subject}, block {future.key[-1]}: {error.last_worker} and the workers before it died "
             "computing it, most likely out of memory; give workers more memory or pass smaller block_centers"
         ) from error
     except CancelledError as error:
         raise BlockError(
-            f"{plan.subject}, block {future.key[1]}: the cluster dropped it (its scheduler has stopped, or somebody "
+            f"{plan.subject}, block {future.key[-1]}: the cluster dropped it (its scheduler has stopped, or somebody "
             "cancelled it); finished blocks are kept, resume on a running cluster"
         ) from error
 
@@ -264,7 +265,8 @@ def _through_scheduler(plan: Plan, path: Path, pending: list[int], advance: Call
     """All blocks through Dask's own scheduler (threads unless configured otherwise), without a cluster."""
     store_id = read_result_attrs(path)["store_id"]
     shared = delayed(plan, name=f"plan-{plan.fingerprint[:16]}", traverse=False)
-    tasks = [_task(shared, path, store_id, number, ("searchlight", number)) for number in pending]
+    keys = _keys("searchlight", pending)
+    tasks = [_task(shared, path, store_id, number, keys[number]) for number in pending]
 
     def posttask(key: Any, *_: Any) -> None:
         if isinstance(key, tuple) and key[0] == "searchlight":
@@ -274,6 +276,11 @@ def _through_scheduler(plan: Plan, path: Path, pending: list[int], advance: Call
         dask.compute(*tasks)
 
 
-def _task(shared: Any, path: Path, store_id: str, number: int, key: tuple[str, int]) -> Any:
+def _keys(name: str, pending: list[int]) -> dict[int, tuple[str, str, int]]:
+    """A key for every block. Dask takes independent tasks from the end of the alphabet: that is the first."""
+    return {number: (name, f"{left:09d}", number) for left, number in enumerate(reversed(pending))}
+
+
+def _task(shared: Any, path: Path, store_id: str, number: int, key: tuple[str, str, int]) -> Any:
     make = delayed(_store_block, name="searchlight", pure=False)
     return make(shared, str(path), store_id, number, dask_key_name=key)
