@@ -1,0 +1,457 @@
+"""The searchlight as users call it: durable results, and Datasets changed after opening."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import RidgeClassifier
+from sklearn.model_selection import KFold
+from sklearn.svm import LinearSVC
+
+import slcluster as slc
+from slcluster import durable
+from slcluster.compute import compute_block
+from slcluster.errors import BlockError, InputError, PlanError, StoreError
+from slcluster.plan import Plan
+from slcluster.progress import Step
+from slcluster.schema import grid_affine
+from slcluster.searchlight import resume
+from slcluster.store import open_store, write_array_store
+from tests.conftest import OBLIQUE
+from tests.witness import Total, Witness, expected_scores, noise_dataset, place_dataset
+
+WITNESS = {"radius_mm": 4.3, "estimator": Witness(), "scoring": None}
+SVC = {"radius_mm": 5.5, "block_centers": 7}
+
+
+def _assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
+    found, expected = found.compute(), expected.compute()
+    for name in ("score", "score_fold", "sphere_size"):
+        assert found[name].values.tobytes() == expected[name].values.tobytes(), name
+
+
+def _differs(found: xr.Dataset, other: xr.Dataset) -> bool:
+    return found["score"].values.tobytes() != other["score"].values.tobytes()
+
+
+@pytest.fixture(scope="module")
+def noise() -> xr.Dataset:
+    return noise_dataset(affine=OBLIQUE)
+
+
+@pytest.fixture(scope="module")
+def expected(noise: xr.Dataset) -> xr.Dataset:
+    return slc.searchlight(noise, radius_mm=5.5, block_centers=10_000).compute(scheduler="sync")
+
+
+@pytest.fixture
+def stored(noise: xr.Dataset, tmp_path: Path) -> xr.Dataset:
+    return open_store(write_array_store(noise, tmp_path / "noise.zarr"))
+
+
+# --- durable
+
+
+@given(
+    shape=st.sampled_from([(4, 5, 3), (1, 6, 5), (7, 1, 1)]),
+    block_centers=st.sampled_from([1, 4, 1000]),
+    density=st.sampled_from([0.3, 1.0]),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_durable_spheres_see_their_neighbours(
+    tmp_path_factory: pytest.TempPathFactory,
+    shape: tuple[int, int, int],
+    block_centers: int,
+    density: float,
+    seed: int,
+) -> None:
+    mask = np.random.default_rng(seed).random(shape) <= density
+    mask.flat[0] = True
+    ds = place_dataset(shape, OBLIQUE, mask=mask)
+    out = tmp_path_factory.mktemp("durable") / "out.zarr"
+    maps = slc.searchlight(ds, out=out, block_centers=block_centers, **WITNESS)
+    found = expected_scores(ds, slc.plan(ds, **WITNESS), Witness(), np.argwhere(mask), OBLIQUE)
+    np.testing.assert_array_equal(maps["score_fold"].values[0][:, mask].T, found)
+    assert np.isnan(maps["score"].values[~mask]).all()
+
+
+@pytest.mark.parametrize("block_centers", [1, 5, 10_000, None])
+def test_durable_is_lazy_in_any_blocks(
+    block_centers: int | None, stored: xr.Dataset, expected: xr.Dataset, tmp_path: Path
+) -> None:
+    maps = slc.searchlight(stored, radius_mm=5.5, block_centers=block_centers, out=tmp_path / "out.zarr")
+    _assert_same(maps, expected)
+    _assert_same(slc.open_result(tmp_path / "out.zarr"), expected)
+
+
+def test_the_order_of_blocks_does_not_matter(
+    stored: xr.Dataset, expected: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = slc.plan(stored, **SVC)
+    work = [plan.geometry.sphere_size[i * 7 : i * 7 + 7].sum() for i in plan.heaviest_first]
+    assert work == sorted(work, reverse=True)
+    assert sorted(plan.heaviest_first) == list(range(plan.n_blocks))
+    begun: list[int] = []
+    monkeypatch.setattr(durable, "compute_block", lambda plan, n: begun.append(n) or compute_block(plan, n))
+    with dask.config.set(scheduler="sync"):
+        _assert_same(slc.searchlight(stored, out=tmp_path / "heavy.zarr", **SVC), expected)
+        assert begun == plan.heaviest_first
+        monkeypatch.setattr(Plan, "heaviest_first", property(lambda self: list(range(self.n_blocks))))
+        begun.clear()
+        _assert_same(slc.searchlight(stored, out=tmp_path / "plain.zarr", **SVC), expected)
+        assert begun == sorted(begun)
+
+
+class _Interrupted:
+    """A progress listener that interrupts, as Ctrl-C does, once some blocks are done."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.steps = after, []
+
+    def __call__(self, step: Step) -> None:
+        self.steps.append(step)
+        if step.done >= self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("how", ["again", "from the store"])
+def test_interrupted_and_resumed(how: str, stored: xr.Dataset, expected: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    # In one thread: others would still finish the blocks that they were at.
+    with dask.config.set(scheduler="sync"), pytest.raises(KeyboardInterrupt) as caught:
+        slc.searchlight(stored, out=out, progress=_Interrupted(3), **SVC)
+    assert caught.value.__notes__ == [f"Finished blocks are kept; to go on: slcluster resume {out}"]
+    before = slc.status(out)
+    assert not before.is_finished
+    assert (before.n_done, before.n_blocks) == (3, 7)
+    half = slc.open_result(out)  # opens half-finished, with NaN where nothing is yet
+    assert half.attrs["n_blocks_done"] == before.n_done
+    assert half["score"].notnull().sum() < expected["score"].notnull().sum()
+
+    steps: list[Step] = []
+    if how == "again":
+        maps = slc.searchlight(
+            stored, out=out, progress=steps.append, radius_mm=5.5
+        )  # in the blocks begun with
+    else:
+        maps = resume(out, progress=steps.append)
+    _assert_same(maps, expected)
+    assert (steps[0].done, steps[-1].done) == (3, 7)
+    assert slc.status(out).is_finished
+    _assert_same(slc.searchlight(stored, out=out, **SVC), expected)  # nothing left to do
+
+
+def test_damaged_and_lost_blocks_are_computed_again(
+    stored: xr.Dataset, expected: xr.Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    slc.searchlight(stored, out=out, **SVC)
+    chunks = sorted(
+        file for file in (out / "score").rglob("*") if file.is_file() and file.name != "zarr.json"
+    )
+    raw = bytearray(chunks[0].read_bytes())
+    raw[5] ^= 1
+    chunks[0].write_bytes(raw)
+    chunks[1].unlink()
+    chunks[2].write_bytes(chunks[2].read_bytes()[:-9])
+    with pytest.raises(StoreError, match=r"3 of its \d+ blocks are damaged or gone; .* slcluster resume"):
+        slc.open_result(out)
+    assert not slc.status(out).is_finished
+    _assert_same(slc.searchlight(stored, out=out, **SVC), expected)
+
+
+def test_blocks_of_nothing_but_nan_count_as_done(noise: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    maps = slc.searchlight(noise, out=out, min_voxels=1000, **SVC)
+    assert maps["score"].isnull().all()
+    assert maps["sphere_size"].max() > 0
+    assert slc.status(out).is_finished
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"radius_mm": 5.4}, "radius_mm"),
+        ({"estimator": LinearSVC(C=2.0, random_state=0)}, "estimator"),
+        ({"cv": KFold(4)}, "folds"),
+        ({"standardize": "run"}, "standardize"),
+        ({"scoring": "balanced_accuracy"}, "metrics, scoring"),
+    ],
+)
+def test_another_analysis_is_refused(
+    change: dict[str, Any], field: str, stored: xr.Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        slc.searchlight(stored, out=out, progress=_Interrupted(1), **SVC)
+    with pytest.raises(PlanError, match=rf"holds another analysis; it differs in: {field}; pass another out"):
+        slc.searchlight(stored, out=out, **{**SVC, **change})
+
+
+def test_other_values_behind_the_same_arguments_are_refused(noise: xr.Dataset, tmp_path: Path) -> None:
+    """Arrays in memory are kept beside the result; half of one map must not be filled up with another's."""
+    out = tmp_path / "out.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        slc.searchlight(noise, out=out, progress=_Interrupted(1), **SVC)
+    with pytest.raises(PlanError, match="differs in: store"):
+        slc.searchlight(noise.assign(bold=noise["bold"] * 2), out=out, **SVC)
+
+
+def test_a_result_in_the_way(stored: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    slc.searchlight(stored, out=out, **WITNESS)
+    with pytest.raises(StoreError, match="exists already; pass resume=True .* or another out"):
+        slc.searchlight(stored, out=out, resume=False, **WITNESS)
+
+
+def test_overlap_is_for_lazy_maps(stored: xr.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="overlap=True is for lazy maps"):
+        slc.searchlight(stored, out=tmp_path / "out.zarr", overlap=True, **WITNESS)
+
+
+def test_a_failing_estimator_keeps_the_blocks_done(stored: xr.Dataset, tmp_path: Path) -> None:
+    class Failing(ClassifierMixin, BaseEstimator):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> Failing:
+            if X.shape[1] < 5:
+                raise RuntimeError("too few voxels")
+            self.classes_ = np.unique(y)
+            return self
+
+        def score(self, X: np.ndarray, y: np.ndarray) -> float:
+            return 1.0
+
+    out = tmp_path / "out.zarr"
+    with (
+        dask.config.set(scheduler="sync"),
+        pytest.raises(
+            BlockError, match=r"^array, block \d+, center at voxel \(.*\), fold 0: RuntimeError: too"
+        ),
+    ):
+        slc.searchlight(stored, out=out, estimator=Failing(), scoring=None, radius_mm=5.5, block_centers=2)
+    assert 0 < slc.status(out).n_done < slc.status(out).n_blocks
+    with pytest.raises(InputError, match=r"not scikit-learn's; resume it by calling slc\.searchlight again"):
+        resume(out)
+
+
+def test_estimators_that_stop_early_are_reported_once(
+    noise: xr.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "slcluster"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slc.searchlight(noise, out=tmp_path / "out.zarr", estimator=LinearSVC(max_iter=1), **SVC)
+    n_fits = 3 * int(noise["mask"].sum())
+    told = [record.getMessage() for record in caplog.records if "converged" in record.getMessage()]
+    assert len(told) == 1
+    assert f"of {n_fits} fits" in told[0]
+
+
+def test_the_result_says_how_it_was_made(stored: xr.Dataset, tmp_path: Path) -> None:
+    lazy = slc.searchlight(stored, **SVC)
+    durable = slc.searchlight(stored, out=tmp_path / "out.zarr", **SVC)
+    assert lazy.attrs["fingerprint"] == durable.attrs["fingerprint"] == slc.plan(stored, **SVC).fingerprint
+    for attrs in (lazy.attrs, durable.attrs):
+        assert attrs["subject"] == "array"
+        assert attrs["estimator"] == "LinearSVC(max_iter=10000, random_state=0)"
+        assert (attrs["engine"], attrs["radius_mm"], attrs["chance"]) == ("sklearn", 5.5, 0.5)
+        assert json.loads(attrs["class_counts"]) == {"face": 12, "house": 12}
+        assert {"numpy", "scikit-learn", "slcluster"} <= set(json.loads(attrs["versions"]))
+    assert np.array_equal(lazy["affine"], durable["affine"])
+    assert np.array_equal(lazy["affine"], OBLIQUE)
+
+
+def test_the_signature_spells_out_the_options() -> None:
+    names = list(inspect.signature(slc.searchlight).parameters)
+    assert names[0] == "ds"
+    assert {"radius_mm", "estimator", "cv", "scoring", "overlap", "out", "resume", "client"} <= set(names)
+    assert "options" not in names
+
+
+# --- Datasets changed after opening: the map of what they hold now
+
+
+def _permuted(ds: xr.Dataset) -> xr.Dataset:
+    return ds.isel(sample=np.random.default_rng(3).permutation(ds.sizes["sample"]))
+
+
+CHANGES = {
+    "nothing": lambda ds: ds,
+    "mean subtracted": lambda ds: ds.assign(bold=ds["bold"] - ds["bold"].mean("sample")),
+    "mean of each run subtracted": lambda ds: ds.assign(
+        bold=(ds["bold"].groupby("run") - ds["bold"].groupby("run").mean()).transpose("x", "y", "z", "sample")
+    ),
+    "cast": lambda ds: ds.assign(bold=ds["bold"].astype(np.float64)),
+    "samples permuted": _permuted,
+    "samples reversed": lambda ds: ds.isel(sample=slice(None, None, -1)),
+    "samples dropped": lambda ds: ds.isel(sample=slice(3, None)),
+    "samples dropped here and there": lambda ds: ds.isel(sample=[0, 1, 2, 5, 6, 9, 10, 11, 17, 18, 20, 23]),
+    "every second sample twice dropped": lambda ds: ds.isel(sample=slice(1, None)).isel(sample=slice(0, 20)),
+    "selected and permuted": lambda ds: _permuted(slc.select(ds, runs=[0, 2])),
+    "condition replaced": lambda ds: ds.assign_coords(
+        condition=("sample", np.roll(ds["condition"].values, 1))
+    ),
+    "run replaced": lambda ds: ds.assign_coords(run=("sample", np.arange(ds.sizes["sample"]) % 4)),
+    "sample_index replaced": lambda ds: ds.assign_coords(
+        sample_index=("sample", ds["sample_index"].values[::-1].copy())
+    ),
+    "only bold permuted": lambda ds: ds.assign(bold=ds["bold"].variable.isel(sample=slice(None, None, -1))),
+    "cropped": lambda ds: ds.isel(x=slice(1, None), y=slice(0, 4)),
+    "cropped to a slice": lambda ds: ds.isel(z=[1]),
+    "every second voxel": lambda ds: ds.isel(y=slice(1, None, 2)),
+    "flipped": lambda ds: ds.isel(x=slice(None, None, -1)),
+    "mask replaced": lambda ds: ds.assign(mask=ds["mask"] & (ds["x"] != 2)),
+    "computed": lambda ds: ds.compute(),
+}
+#: Changes that the map must not show.
+SILENT = {"nothing", "computed", "sample_index replaced"}
+
+#: Changes also tried with z-scores, which depend on the runs of the samples that are left.
+WITHIN_RUNS = {
+    "mean of each run subtracted",
+    "run replaced",
+    "samples dropped",
+    "samples permuted",
+    "selected and permuted",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "standardize"),
+    [(name, None) for name in CHANGES] + [(name, "run") for name in sorted(WITHIN_RUNS)],
+)
+def test_a_changed_dataset_gives_the_map_of_what_it_holds(
+    name: str, standardize: str | None, stored: xr.Dataset, tmp_path: Path
+) -> None:
+    ds = CHANGES[name](stored)
+    plain = slc.subject_dataset(
+        ds["bold"].values,
+        affine=grid_affine(ds),
+        mask=ds["mask"].values,
+        condition=ds["condition"].values,
+        run=ds["run"].values,
+    )
+    options = {**WITNESS, "block_centers": 9, "standardize": standardize}
+    expected = slc.searchlight(plain, **options)
+    found = slc.searchlight(ds, **options)
+    _assert_same(found, expected)
+    _assert_same(slc.searchlight(ds, overlap=True, **options), expected)
+    durable = slc.searchlight(ds, out=tmp_path / "out.zarr", **options)
+    _assert_same(durable, expected)
+    for maps in (found, durable):  # still where it was in space, and findable on the source's grid
+        assert np.allclose(grid_affine(maps), grid_affine(ds), rtol=0, atol=1e-12)
+        for axis in "xyz":
+            assert np.array_equal(maps[axis], ds[axis])
+    if name not in SILENT:
+        assert _differs(expected, slc.searchlight(stored, **options)), "this change must show in the map"
+
+
+def test_detrending_reads_whole_runs_from_the_store(stored: xr.Dataset, tmp_path: Path) -> None:
+    """A selection of an untouched store is detrended over the runs that the store holds, not what is left."""
+    kept = np.arange(24) % 3 != 1
+    options = {**WITNESS, "detrend": True, "standardize": "run"}
+    ds = slc.select(stored, where=kept)
+    found = slc.searchlight(ds, **options).compute()
+    _assert_same(slc.searchlight(ds, out=tmp_path / "out.zarr", **options), found)
+    _assert_same(slc.searchlight(ds, overlap=True, **options), found)
+    from slcluster.kernels.preparation import detrend_runs
+
+    flat = stored["bold"].values.reshape(-1, 24)
+    whole = detrend_runs(flat, stored["run"].values).reshape(stored["bold"].shape)
+    plain = slc.subject_dataset(
+        whole[..., kept],
+        affine=OBLIQUE,
+        mask=stored["mask"].values,
+        condition=ds["condition"].values,
+        run=ds["run"].values,
+    )
+    _assert_same(slc.searchlight(plain, **{**options, "detrend": False}), found)
+
+
+# --- what must not change a map, and what must
+
+
+def test_renaming_labels_in_order_changes_nothing_but_the_plan(
+    noise: xr.Dataset, expected: xr.Dataset
+) -> None:
+    names = {"face": "apple", "house": "pear"}
+    renamed = noise.assign_coords(
+        condition=("sample", [names[c] for c in noise["condition"].values.tolist()])
+    )
+    _assert_same(slc.searchlight(renamed, **SVC), expected)
+    assert slc.plan(renamed, **SVC).differences(slc.plan(noise, **SVC).identity) == ["classes"]
+
+
+def test_swapping_labels_changes_the_codes_but_not_the_accuracy(noise: xr.Dataset) -> None:
+    names = {"face": "z", "house": "a"}
+    swapped = noise.assign_coords(
+        condition=("sample", [names[c] for c in noise["condition"].values.tolist()])
+    )
+    options = {"radius_mm": 5.5, "estimator": RidgeClassifier()}
+    assert (
+        slc.plan(swapped, **options).design.targets == 1 - slc.plan(noise, **options).design.targets
+    ).all()
+    found, other = (slc.searchlight(ds, **options)["score"].values for ds in (noise, swapped))
+    np.testing.assert_array_equal(found, other)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_flipping_data_and_affine_flips_the_map(axis: int, noise: xr.Dataset) -> None:
+    """The same brain stored the other way round: the same map at the same millimetres."""
+    turn = np.eye(4)
+    turn[axis, axis], turn[axis, 3] = -1, noise["mask"].shape[axis] - 1
+    flipped = slc.subject_dataset(
+        np.flip(noise["bold"].values, axis),
+        affine=OBLIQUE @ turn,
+        mask=np.flip(noise["mask"].values, axis),
+        condition=noise["condition"].values,
+        run=noise["run"].values,
+    )
+    for estimator, scoring in ((Total(), None), (RidgeClassifier(), "accuracy")):
+        options = {"radius_mm": 5.5, "estimator": estimator, "scoring": scoring, "block_centers": 8}
+        found = np.flip(slc.searchlight(flipped, **options)["score"].values, axis)
+        np.testing.assert_allclose(found, slc.searchlight(noise, **options)["score"].values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 0, 1)])
+def test_storing_the_axes_in_another_order_transposes_the_map(
+    order: tuple[int, int, int], noise: xr.Dataset
+) -> None:
+    turned = slc.subject_dataset(
+        noise["bold"].values.transpose(*order, 3),
+        affine=OBLIQUE[:, [*order, 3]],
+        mask=noise["mask"].values.transpose(order),
+        condition=noise["condition"].values,
+        run=noise["run"].values,
+    )
+    options = {"radius_mm": 5.5, "estimator": Total(), "scoring": None}
+    found = slc.searchlight(turned, **options)["score"].values
+    np.testing.assert_allclose(
+        found, slc.searchlight(noise, **options)["score"].values.transpose(order), rtol=1e-12
+    )
+
+
+def test_groups_are_kept_together(noise: xr.Dataset) -> None:
+    """The map of a group-wise splitter is that of its own folds, and differs with other groups."""
+    pairs = np.arange(24) // 2
+    ds = noise.assign_coords(pair=("sample", pairs))
+    options = {**WITNESS, "block_centers": 30}
+    by_run = slc.searchlight(ds, **options)
+    by_pair = slc.searchlight(ds, groups="pair", **options)
+    assert by_run.sizes["fold"] == 3
+    assert by_pair.sizes["fold"] == 12
+    folds = [
+        (np.flatnonzero(ds["run"].values != run), np.flatnonzero(ds["run"].values == run)) for run in range(3)
+    ]
+    _assert_same(by_run, slc.searchlight(ds, cv=folds, groups=None, **options))
