@@ -25,6 +25,8 @@ _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 #: Samples simulated before each run and dropped, so that its noise is stationary from the first.
 _WARM_UP_SAMPLES = 20
 
+_LARGEST = np.iinfo(np.int16).max
+
 
 def simulate(
     *,
@@ -42,6 +44,7 @@ def simulate(
     autocorrelation: float = 0.3,
     run_sd: float = 6.0,
     baseline: float = 900.0,
+    tr_s: float = 2.5,
     subject: str = "simulated",
     seed: int,
 ) -> xr.Dataset:
@@ -75,21 +78,24 @@ def simulate(
     run_sd : float
         Standard deviation of each run's level and of its drift from first to last sample, smooth in space.
     baseline : float
-        Mean value inside the brain.
+        Mean value inside the brain; it varies smoothly by a tenth.
+    tr_s : float
+        Repetition time in seconds, kept as an attribute; the noise is described in samples.
     subject : str
     seed : int
-        Equal seeds give equal bytes.
+        Equal seeds give equal bytes, whatever the number of threads.
 
     Returns
     -------
     xarray.Dataset
         A subject with ``bold`` int16, and ``informative (x, y, z)``, True in a planted sphere. Attributes
-        ``informative_xyz_mm`` (flat list of x, y, z) and ``informative_radius_mm`` say where they are.
+        ``informative_xyz_mm`` (flat list of x, y, z) and ``informative_radius_mm`` say where they are;
+        ``tr_s`` is the repetition time.
 
     Raises
     ------
     InputError
-        Fewer than two conditions, or a count below one.
+        Fewer than two conditions, a count below one, or a size or strength that cannot be.
 
     Examples
     --------
@@ -97,32 +103,27 @@ def simulate(
     >>> ds.bold.dtype, bool((ds.informative & ~ds.mask).any())
     (dtype('int16'), False)
     """
-    if len(conditions) < 2 or min(n_runs, block_samples, n_informative, *shape) < 1 or rest_samples < 0:
-        raise InputError(
-            f"expected at least two conditions and counts of at least 1, got {len(conditions)} conditions, "
-            f"n_runs={n_runs}, block_samples={block_samples}, rest_samples={rest_samples}, shape={shape}"
-        )
+    _check_design(shape, n_runs, conditions, block_samples, rest_samples, n_informative)
+    _check_numbers(zooms_mm, informative_radius_mm, noise_sd, smoothness_mm, autocorrelation, baseline, tr_s)
     rng = np.random.default_rng(seed)
     affine = _affine(shape, zooms_mm)
     mask = _brain(shape)
     centers, informative = _plant(rng, mask, affine, n_informative, informative_radius_mm)
-    sigma = np.array([smoothness_mm / _FWHM_PER_SIGMA / zoom for zoom in zooms_mm])
     patterns = np.zeros((len(conditions) + 1, np.count_nonzero(mask)), np.float32)  # the last row is rest
     patterns[:-1, informative[mask]] = (
         effect * noise_sd * rng.standard_normal((len(conditions), np.count_nonzero(informative)), np.float32)
     )
     codes, run = _schedule(rng, len(conditions), n_runs, block_samples, rest_samples)
+    sigma = np.array([smoothness_mm / _FWHM_PER_SIGMA / zoom for zoom in zooms_mm])
     level = baseline * (1 + 0.1 * _smooth_field(rng, mask, 4 * sigma))
     bold = np.zeros((*shape, len(run)), np.int16)
     for number in range(n_runs):
         columns = np.flatnonzero(run == number)
         values = noise_sd * _noise(rng, mask, len(columns), sigma, autocorrelation)
-        values += (level + run_sd * _smooth_field(rng, mask, 4 * sigma))[:, None]
-        drift = np.linspace(-0.5, 0.5, len(columns), dtype=np.float32)
-        values += run_sd * _smooth_field(rng, mask, 4 * sigma)[:, None] * drift
+        values += level[:, None] + _run_effect(rng, mask, len(columns), 4 * sigma, run_sd)
         values += patterns[codes[columns]].T
         part = np.zeros((*shape, len(columns)), np.int16)
-        part[mask] = np.rint(values).clip(0, np.iinfo(np.int16).max)
+        part[mask] = np.rint(values).clip(0, _LARGEST)
         bold[..., columns] = part
     condition = np.array([*conditions, "rest"])[codes]
     ds = subject_dataset(bold, affine=affine, mask=mask, condition=condition, run=run, subject=subject)
@@ -130,7 +131,52 @@ def simulate(
     world = centers @ affine[:3, :3].T + affine[:3, 3]
     ds.attrs["informative_xyz_mm"] = world.ravel().tolist()
     ds.attrs["informative_radius_mm"] = float(informative_radius_mm)
+    ds.attrs["tr_s"] = float(tr_s)
     return ds
+
+
+def _check_design(
+    shape: tuple[int, int, int],
+    n_runs: int,
+    conditions: Sequence[str],
+    block_samples: int,
+    rest_samples: int,
+    n_informative: int,
+) -> None:
+    if isinstance(conditions, str) or len(set(conditions)) != len(conditions) or len(conditions) < 2:
+        raise InputError(f"conditions must be two or more different names, got {conditions!r}")
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"shape must be three counts of voxels, got {shape}")
+    if min(n_runs, block_samples, n_informative) < 1 or rest_samples < 0:
+        raise InputError(
+            f"n_runs, block_samples and n_informative must be at least 1 and rest_samples at least 0, got "
+            f"{n_runs}, {block_samples}, {n_informative} and {rest_samples}"
+        )
+
+
+def _check_numbers(
+    zooms_mm: tuple[float, float, float],
+    informative_radius_mm: float,
+    noise_sd: float,
+    smoothness_mm: float,
+    autocorrelation: float,
+    baseline: float,
+    tr_s: float,
+) -> None:
+    for name, values in (
+        ("zooms_mm", zooms_mm),
+        ("informative_radius_mm", [informative_radius_mm]),
+        ("tr_s", [tr_s]),
+    ):
+        if not all(0 < value < np.inf for value in values):
+            raise InputError(f"{name} must be positive, got {values}")
+    if not (0 <= noise_sd < np.inf and 0 <= smoothness_mm < np.inf and 0 <= autocorrelation < 1):
+        raise InputError(
+            f"noise_sd and smoothness_mm must not be negative and autocorrelation must be in [0, 1), got "
+            f"{noise_sd}, {smoothness_mm} and {autocorrelation}"
+        )
+    if not 0 < baseline <= _LARGEST / 2:
+        raise InputError(f"baseline must be in (0, {_LARGEST // 2}] to leave room in int16, got {baseline}")
 
 
 def _affine(shape: tuple[int, int, int], zooms_mm: tuple[float, float, float]) -> np.ndarray:
@@ -140,10 +186,11 @@ def _affine(shape: tuple[int, int, int], zooms_mm: tuple[float, float, float]) -
 
 
 def _brain(shape: tuple[int, int, int]) -> np.ndarray:
-    """An egg: wider behind than in front, flat below. About a quarter of the volume."""
+    """An egg: wider behind than in front, flat below, bent to one side. Some 30 % of the volume."""
     x, y, z = np.meshgrid(*[(np.arange(n) + 0.5) / n * 2 - 1 for n in shape], indexing="ij")
     width = 0.86 - 0.12 * y
-    return ((x / width) ** 2 + ((y + 0.04) / 0.86) ** 2 + ((z - 0.05) / 0.78) ** 2 < 1) & (z > -0.62)
+    bent = x + 0.08 * y  # no axis is a mirror: a flipped image must show
+    return ((bent / width) ** 2 + ((y + 0.04) / 0.86) ** 2 + ((z - 0.05) / 0.78) ** 2 < 1) & (z > -0.62)
 
 
 def _plant(
@@ -183,7 +230,8 @@ def _schedule(
 def _smooth_field(rng: np.random.Generator, mask: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """One smooth random field inside the mask, float32 (n_mask_voxels,), of unit standard deviation."""
     field = gaussian_filter(rng.standard_normal(mask.shape, np.float32), sigma, mode="wrap")[mask]
-    return field / max(float(field.std()), 1e-6)
+    sd = float(field.std())
+    return field / sd if sd > 1e-6 else field  # a mask of one voxel has no deviation
 
 
 def _noise(
@@ -195,6 +243,14 @@ def _noise(
     innovation = np.float32(np.sqrt(1 - autocorrelation**2))
     filtered = lfilter([innovation], [1.0, -autocorrelation], white, axis=1)
     return filtered[:, _WARM_UP_SAMPLES:].astype(np.float32)
+
+
+def _run_effect(
+    rng: np.random.Generator, mask: np.ndarray, n_samples: int, sigma: np.ndarray, sd: float
+) -> np.ndarray:
+    """A run's own level and its drift from first to last sample: float32 (n_mask_voxels, n_samples)."""
+    level, slope = (sd * _smooth_field(rng, mask, sigma)[:, None] for _ in range(2))
+    return level + slope * np.linspace(-0.5, 0.5, n_samples, dtype=np.float32)
 
 
 def planted_slices(ds: xr.Dataset, *, n_slices: int, radius_mm: float) -> np.ndarray:
@@ -238,7 +294,7 @@ def planted_auc(ds: xr.Dataset, score: xr.DataArray, *, radius_mm: float) -> Pla
     ds : xarray.Dataset
         From :func:`simulate`; needs ``informative`` and ``mask``.
     score : DataArray, dims (x, y, z)
-        Centers are its values that are not NaN.
+        Centers are its values that are not NaN. May be a part of the grid.
     radius_mm : float
         Of the searchlight that made it.
 
@@ -249,8 +305,12 @@ def planted_auc(ds: xr.Dataset, score: xr.DataArray, *, radius_mm: float) -> Pla
     """
     from sklearn.metrics import roc_auc_score
 
-    inside, outside = _wholly(ds, radius_mm)
-    values = score.values
+    grid = {name: ds[name] for name in ("x", "y", "z")}
+    part = {name: np.atleast_1d(score[name].values) for name in grid}
+    inside, outside = (
+        xr.DataArray(where, grid, tuple(grid)).sel(part).values for where in _wholly(ds, radius_mm)
+    )
+    values = score.transpose(*(name for name in grid if name in score.dims)).values.reshape(inside.shape)
     has_score = np.isfinite(values)
     inside, outside = inside & has_score, outside & has_score
     if not inside.any() or not outside.any():
