@@ -18,7 +18,7 @@ from slcluster.kernels.folds import Folds, MissingClassError, validate_folds
 from slcluster.plan import Design
 from slcluster.store import Source, open_source
 
-__all__ = ["encode_targets", "make_design"]
+__all__ = ["encode_targets", "make_design", "sample_column"]
 
 #: Metrics that are undefined where a test part lacks a class.
 _NEED_ALL_CLASSES = {
@@ -38,8 +38,10 @@ def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarra
     Raises
     ------
     DesignError
-        If there are fewer than two classes.
+        If there are no samples, or fewer than two classes.
     """
+    if not len(values):
+        raise DesignError("the selection has no samples")
     classes, codes = np.unique(values, return_inverse=True)
     if len(classes) < 2:
         raise DesignError(
@@ -85,7 +87,7 @@ def make_design(
     """
     if not ds.sizes["sample"]:
         raise DesignError("the selection has no samples")
-    values = _column(ds, target, "target")
+    values = sample_column(ds, target, "target")
     runs = ds["run"].values
     if source is None:
         chosen, all_runs = np.arange(len(runs)), runs.copy()
@@ -107,7 +109,7 @@ def make_design(
             raise InputError(
                 "scoring='accuracy' is for classifiers; pass scoring='r2' (or None for the estimator's own)"
             )
-    group_of = np.zeros(len(runs), np.int64) if groups is None else _column(ds, groups, "groups")
+    group_of = np.zeros(len(runs), np.int64) if groups is None else sample_column(ds, groups, "groups")
     labels = targets if classes is None else classes[targets]
     folds = _folds(cv, labels, group_of, groups, estimator, classes is not None)
     _validate(folds, targets, classes, group_of, metrics)
@@ -122,7 +124,14 @@ def make_design(
     )
 
 
-def _column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
+def sample_column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
+    """Values of a column of the samples; text in NumPy's fixed width.
+
+    Raises
+    ------
+    DesignError
+        If there is no such column; ``argument`` is what asked for it.
+    """
     columns = [str(key) for key, coord in ds.coords.items() if coord.dims == ("sample",)]
     if name not in columns:
         raise DesignError(

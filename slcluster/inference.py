@@ -8,7 +8,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from slcluster.design import encode_targets
+from slcluster.design import encode_targets, sample_column
 from slcluster.errors import DesignError, InputError
 from slcluster.kernels.anova import anova
 from slcluster.kernels.preparation import prepare
@@ -74,11 +74,7 @@ def f_score(
     validate(ds, SUBJECT)
     if standardize not in (None, "run"):
         raise InputError(f'standardize must be None or "run", got {standardize!r}')
-    if target not in ds.coords:
-        raise DesignError(
-            f"target={target!r} is not a column of the samples; found {sorted(map(str, ds.coords))}"
-        )
-    codes, classes = encode_targets(np.array([str(item) for item in ds[target].values]), target)
+    codes, classes = encode_targets(sample_column(ds, target, "target"), target)
     if len(codes) <= len(classes):
         raise DesignError(
             f"F needs more samples than classes, got {len(codes)} samples of {len(classes)} classes"
@@ -154,5 +150,7 @@ def _block(
     inside = mask[..., 0]
     out = np.full((*inside.shape, 3), np.nan)
     if inside.any():
-        out[inside] = np.stack(anova(prepare(bold[inside], runs, chosen, **options), codes), axis=-1)
+        # Here float64 also for integers, which estimators get as float32.
+        values = prepare(bold[inside].astype(np.float64), runs, chosen, **options)
+        out[inside] = np.stack(anova(values, codes), axis=-1)
     return out

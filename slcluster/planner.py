@@ -116,7 +116,7 @@ def plan(
     4
     """
     validate(ds, SUBJECT)
-    _check_words(standardize, nonfinite, min_voxels, block_centers)
+    _check_words(standardize, min_voxels, block_centers)
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
@@ -165,11 +165,9 @@ def plan(
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)
 
 
-def _check_words(standardize: Any, nonfinite: Any, min_voxels: Any, block_centers: Any) -> None:
+def _check_words(standardize: Any, min_voxels: Any, block_centers: Any) -> None:
     if standardize not in (None, "run"):
         raise InputError(f'standardize must be None or "run", got {standardize!r}')
-    if nonfinite not in _NONFINITE:
-        raise InputError(f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}")
     for name, value in (("min_voxels", min_voxels), ("block_centers", block_centers)):
         if value is not None and (not isinstance(value, int | np.integer) or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
@@ -195,8 +193,10 @@ def usable_mask(ds: xr.Dataset, nonfinite: str, *, detrend: bool) -> np.ndarray:
     GeometryError
         If the mask is empty.
     InputError
-        If the policy is ``"error"`` and mask voxels hold non-finite values: their count and the first.
+        Unknown policy; or it is ``"error"`` and mask voxels hold non-finite values: their count and the first.
     """
+    if nonfinite not in _NONFINITE:
+        raise InputError(f"nonfinite must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}")
     mask = np.array(ds["mask"].values, bool)
     if not mask.any():
         raise GeometryError("the mask has no voxels; give one that covers the brain")
