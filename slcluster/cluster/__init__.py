@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -119,15 +119,17 @@ def connect(
             yield client
         return
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _start(chosen) as started, Client(started) as client:
-        where = (
-            "squeue --me shows what the jobs wait for" if isinstance(chosen, SlurmProfile) else "see the log"
-        )
+    with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
+        if isinstance(chosen, SlurmProfile):
+            log.info(
+                "waiting for the first of %d workers; squeue --me shows the jobs",
+                chosen.n_jobs * chosen.processes,
+            )
         try:
-            _await_workers(client, chosen.start_timeout, f"no worker started: {where}")
+            _await_workers(client, chosen.start_timeout, "no worker started")
             yield client
         finally:
-            _hush(client)
+            hush(client)
 
 
 def check_sees(client: Any, path: str | Path) -> None:
@@ -204,10 +206,24 @@ def _await_workers(client: Any, timeout: str, problem: str) -> None:
     _log_ready(client, list(found))
 
 
-def _hush(client: Any) -> None:
-    """Keep workers that are about to be stopped from logging, with tracebacks, that their scheduler is gone."""
-    with suppress(Exception):
-        client.run(logging.disable, logging.CRITICAL, on_error="ignore")
+@contextmanager
+def _quiet_end() -> Iterator[Callable[[Any], None]]:
+    """Keep a cluster that is being stopped from logging, with tracebacks, that its parts are going away.
+
+    What it gives is to be called with the client when the end begins.
+    """
+    ours = logging.getLogger("distributed")
+    level = ours.level
+
+    def hush(client: Any) -> None:
+        with suppress(Exception):
+            client.run(logging.disable, logging.CRITICAL, on_error="ignore")
+        ours.setLevel(logging.CRITICAL)
+
+    try:
+        yield hush
+    finally:
+        ours.setLevel(level)
 
 
 def _log_ready(client: Any, workers: Sequence[str]) -> None:

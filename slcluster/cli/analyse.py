@@ -1,0 +1,232 @@
+"""Commands that plan and compute: ``plan``, ``searchlight``, ``resume``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from slcluster.cli.clusters import describe
+from slcluster.cli.files import write_all
+from slcluster.cli.options import Sectioned, common, flags_of, job_of, model_of
+from slcluster.errors import InputError, SlclusterError, StoreError
+from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, Job, OutputOptions, SelectOptions
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["plan", "resume", "run_job", "searchlight"]
+
+
+@click.command(cls=Sectioned, short_help="Say what a searchlight would do and cost.")
+@click.argument("inputs", nargs=-1, metavar="STORE... | JOB.yaml")
+@flags_of(SelectOptions, "Samples")
+@flags_of(AnalysisOptions, "Analysis")
+@common
+def plan(inputs: tuple[str, ...], **flags: Any) -> None:
+    """Say what a searchlight would do and cost. Nothing is fitted.
+
+    \b
+    Examples:
+      slcluster plan sub-01.zarr --conditions face,house --radius-mm 5.6
+      slcluster plan job.yaml --memory-limit 2GB
+    """
+    job = job_of(inputs, flags)
+    for path in job.store:
+        click.echo(_planned(job, _subject(job, path)))
+
+
+@click.command(cls=Sectioned, short_help="Map where conditions can be told apart.")
+@click.argument("inputs", nargs=-1, metavar="STORE... | JOB.yaml")
+@flags_of(SelectOptions, "Samples")
+@flags_of(AnalysisOptions, "Analysis")
+@flags_of(OutputOptions, "Results")
+@flags_of(ClusterOptions, "Where to compute")
+@flags_of(IngestOptions, "Files, where the store is absent")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan, and the job script of a batch cluster; compute nothing."
+)
+@common
+@click.pass_context
+def searchlight(ctx: click.Context, inputs: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
+    """Map where in the brain conditions can be told apart.
+
+    Give subject stores and flags, or a job file whose keys are the flags; flags win. Where --bold is given and
+    the store is absent, it is written first. An interrupted run goes on with the same command, or with
+    "slcluster resume OUT".
+
+    \b
+    Examples:
+      slcluster searchlight sub-01.zarr --conditions face,house --radius-mm 5.6 --out maps.zarr --export maps
+      slcluster searchlight job.yaml
+      slcluster searchlight job.yaml --cluster slurm.yaml --workers 32 --dry-run
+      slcluster searchlight sub-*.zarr --radius-mm 8 --estimator logistic --out results
+    """
+    job = job_of(inputs, flags)
+    if dry_run:
+        _dry_run(job)
+        return
+    run_job(job, ctx.meta["progress"])
+
+
+@click.command(cls=Sectioned, short_help="Go on with an interrupted result.")
+@click.argument("results", nargs=-1, required=True, metavar="RESULT...")
+@flags_of(ClusterOptions)
+@common
+@click.pass_context
+def resume(ctx: click.Context, results: tuple[str, ...], **flags: Any) -> None:
+    """Go on with an interrupted result, from its store alone. Blocks that are done stay done.
+
+    \b
+    Examples:
+      slcluster resume maps.zarr
+      slcluster resume maps.zarr --cluster slurm.yaml --workers 32
+    """
+    from slcluster.searchlight import open_result, status
+    from slcluster.searchlight import resume as go_on
+
+    options = model_of(ClusterOptions, flags)
+    unfinished = [path for path in results if not status(path).is_finished]
+    for path in results:
+        if path not in unfinished:
+            click.echo(_summary(open_result(path), path))
+    if unfinished:
+        with _connected(options) as client:
+            for path in unfinished:
+                click.echo(_summary(go_on(path, client=client, progress=ctx.meta["progress"]), path))
+
+
+def run_job(job: Job, progress: Any) -> list[xr.Dataset]:
+    """Do what a job says, and say what came out.
+
+    Returns
+    -------
+    list of xarray.Dataset
+        The result of each subject.
+
+    Raises
+    ------
+    SlclusterError
+        As the functions that do the work. One subject of several that fails is told, and the others are done
+        before this raises.
+    """
+    if job.out is None:
+        raise InputError("--out is missing: where the result store goes")
+    subjects = _subjects(job, progress)
+    targets = _targets(job, subjects)
+    with _connected(job) as client:
+        return _compute_all(job, subjects, targets, client, progress)
+
+
+@contextmanager
+def _connected(options: ClusterOptions) -> Iterator[Any]:
+    from slcluster.cluster import connect
+
+    with connect(**options.connect_arguments()) as client:
+        yield client
+
+
+def _subject(job: Job, path: Path) -> xr.Dataset:
+    from slcluster.store import open_store, select
+
+    if not path.exists():
+        raise StoreError(f"no store at {path}; write it with slcluster ingest, or give --bold")
+    return select(open_store(path), **job.select_arguments())
+
+
+def _planned(job: Job, subject: xr.Dataset) -> Any:
+    from slcluster.planner import plan
+
+    return plan(subject, **job.plan_arguments())
+
+
+def _subjects(job: Job, progress: Any) -> list[xr.Dataset]:
+    """All subjects, ingested where asked, each planned: a mistake must show before a cluster is waited for."""
+    if job.bold is not None and len(job.store) > 1:
+        raise InputError(
+            f"--bold is of one subject, but there are {len(job.store)} stores; ingest each by itself"
+        )
+    subjects = []
+    for path in job.store:
+        if job.bold is not None and not path.exists():
+            from slcluster.ingest import ingest
+
+            ingest(store=path, progress=progress, **job.ingest_arguments())
+        subjects.append(_subject(job, path))
+    for subject in subjects:
+        _planned(job, subject)
+    return subjects
+
+
+def _targets(job: Job, subjects: list[xr.Dataset]) -> list[Path]:
+    """Where each subject's result goes: ``out`` itself, or one store a subject in it."""
+    assert job.out is not None
+    if len(subjects) == 1:
+        return [job.out]
+    names = [str(subject.attrs["subject"]) for subject in subjects]
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise InputError(f"subject {name!r} cannot name a file; ingest it with another --subject")
+        if names.count(name) > 1:
+            raise InputError(
+                f"{names.count(name)} stores are of subject {name!r}; each needs a name of its own"
+            )
+    return [job.out / f"{name}.zarr" for name in names]
+
+
+def _compute_all(
+    job: Job, subjects: list[xr.Dataset], targets: list[Path], client: Any, progress: Any
+) -> list[xr.Dataset]:
+    results, failed = [], []
+    for subject, out in zip(subjects, targets, strict=True):
+        name = str(subject.attrs["subject"])
+        try:
+            result = _compute(job, subject, out, client, progress)
+        except SlclusterError as error:
+            if len(subjects) == 1:
+                raise
+            failed.append(name)
+            click.echo(f"slcluster: {name}: {error}", err=True)
+            continue
+        results.append(result)
+        if job.export is not None:
+            folder = job.export if len(subjects) == 1 else job.export / name
+            for path in write_all(result, folder, mean=subject["mean"]):
+                click.echo(f"  {path}")
+    if failed:
+        raise SlclusterError(f"{len(failed)} of {len(subjects)} subjects failed: {', '.join(failed)}")
+    return results
+
+
+def _compute(job: Job, subject: xr.Dataset, out: Path, client: Any, progress: Any) -> xr.Dataset:
+    from slcluster.searchlight import searchlight
+
+    result = searchlight(subject, out=out, client=client, progress=progress, **job.plan_arguments())
+    click.echo(_summary(result, out))
+    return result
+
+
+def _summary(result: xr.Dataset, path: str | Path) -> str:
+    """One line about a finished result."""
+    score = result["score"]
+    parts = []
+    for name in [None] if "metric" not in score.dims else score["metric"].values:
+        values = score if name is None else score.sel(metric=name)
+        label = str(result["metric"].values.item(0)) if name is None else str(name)
+        parts.append(f"{label} mean {float(values.mean()):.3f}, highest {float(values.max()):.3f}")
+    chance = result.attrs.get("chance")
+    text = f"{result.attrs['subject']}: {result.attrs['n_centers']:,} centers, {'; '.join(parts)}"
+    return f"{text}{f' (chance {chance:.3g})' if chance else ''}; {path}"
+
+
+def _dry_run(job: Job) -> None:
+    for path in job.store:
+        if job.bold is not None and not path.exists():
+            click.echo(f"{path} would be written from {', '.join(map(str, job.bold))}")
+        else:
+            click.echo(_planned(job, _subject(job, path)))
+    click.echo(f"\n{describe(job)}")
