@@ -72,7 +72,8 @@ def simulate(
     noise_sd : float
         Standard deviation of the noise, in the units of ``baseline``.
     smoothness_mm : float
-        Full width at half maximum of the noise's Gaussian smoothness.
+        Full width at half maximum of the Gaussian that smooths the noise; levels and drifts are four times as
+        smooth.
     autocorrelation : float
         Correlation of the noise with itself one sample later (first-order autoregressive).
     run_sd : float
@@ -114,13 +115,13 @@ def simulate(
         effect * noise_sd * rng.standard_normal((len(conditions), np.count_nonzero(informative)), np.float32)
     )
     codes, run = _schedule(rng, len(conditions), n_runs, block_samples, rest_samples)
-    sigma = np.array([smoothness_mm / _FWHM_PER_SIGMA / zoom for zoom in zooms_mm])
-    level = baseline * (1 + 0.1 * _smooth_field(rng, mask, 4 * sigma))
+    fine, coarse = (_Smoothness.of(shape, zooms_mm, factor * smoothness_mm) for factor in (1, 4))
+    level = baseline * (1 + 0.1 * coarse.field(rng, mask))
     bold = np.zeros((*shape, len(run)), np.int16)
     for number in range(n_runs):
         columns = np.flatnonzero(run == number)
-        values = noise_sd * _noise(rng, mask, len(columns), sigma, autocorrelation)
-        values += level[:, None] + _run_effect(rng, mask, len(columns), 4 * sigma, run_sd)
+        values = noise_sd * _noise(rng, mask, len(columns), fine, autocorrelation)
+        values += level[:, None] + _run_effect(rng, mask, len(columns), coarse, run_sd)
         values += patterns[codes[columns]].T
         part = np.zeros((*shape, len(columns)), np.int16)
         part[mask] = np.rint(values).clip(0, _LARGEST)
@@ -227,29 +228,40 @@ def _schedule(
     return np.array(codes), np.repeat(np.arange(n_runs), len(codes) // n_runs)
 
 
-def _smooth_field(rng: np.random.Generator, mask: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """One smooth random field inside the mask, float32 (n_mask_voxels,), of unit standard deviation."""
-    field = gaussian_filter(rng.standard_normal(mask.shape, np.float32), sigma, mode="wrap")[mask]
-    sd = float(field.std())
-    return field / sd if sd > 1e-6 else field  # a mask of one voxel has no deviation
+class _Smoothness(NamedTuple):
+    """A Gaussian kernel in voxels, and the standard deviation that it leaves of white noise."""
+
+    sigma: np.ndarray
+    sd: float
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], zooms_mm: Sequence[float], fwhm_mm: float) -> _Smoothness:
+        sigma = fwhm_mm / _FWHM_PER_SIGMA / np.array(zooms_mm)
+        point = np.zeros(shape)
+        point[0, 0, 0] = 1
+        return cls(sigma, float(np.linalg.norm(gaussian_filter(point, sigma, mode="wrap"))))
+
+    def field(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+        """One random field inside the mask, float32 (n_mask_voxels,), of unit standard deviation."""
+        white = rng.standard_normal(mask.shape, np.float32)
+        return gaussian_filter(white, self.sigma, mode="wrap")[mask] / np.float32(self.sd)
 
 
 def _noise(
-    rng: np.random.Generator, mask: np.ndarray, n_samples: int, sigma: np.ndarray, autocorrelation: float
+    rng: np.random.Generator, mask: np.ndarray, n_samples: int, smooth: _Smoothness, autocorrelation: float
 ) -> np.ndarray:
     """Noise inside the mask, float32 (n_mask_voxels, n_samples): smooth in space, AR(1) in time, unit variance."""
-    n_all = n_samples + _WARM_UP_SAMPLES
-    white = np.stack([_smooth_field(rng, mask, sigma) for _ in range(n_all)], axis=1)
+    white = np.stack([smooth.field(rng, mask) for _ in range(n_samples + _WARM_UP_SAMPLES)], axis=1)
     innovation = np.float32(np.sqrt(1 - autocorrelation**2))
     filtered = lfilter([innovation], [1.0, -autocorrelation], white, axis=1)
     return filtered[:, _WARM_UP_SAMPLES:].astype(np.float32)
 
 
 def _run_effect(
-    rng: np.random.Generator, mask: np.ndarray, n_samples: int, sigma: np.ndarray, sd: float
+    rng: np.random.Generator, mask: np.ndarray, n_samples: int, smooth: _Smoothness, sd: float
 ) -> np.ndarray:
     """A run's own level and its drift from first to last sample: float32 (n_mask_voxels, n_samples)."""
-    level, slope = (sd * _smooth_field(rng, mask, sigma)[:, None] for _ in range(2))
+    level, slope = (sd * smooth.field(rng, mask)[:, None] for _ in range(2))
     return level + slope * np.linspace(-0.5, 0.5, n_samples, dtype=np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
 import sys
 from typing import Any
@@ -98,17 +100,14 @@ def test_equal_seeds_give_equal_bytes_whatever_the_threads(small: xr.Dataset) ->
         f"ds = slcluster.simulate(**{SMALL!r}, informative_radius_mm=11.0, seed=3)\n"
         "print(hashlib.sha256(ds.bold.values.tobytes()).hexdigest())"
     )
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"OMP_NUM_THREADS": n, "OPENBLAS_NUM_THREADS": n},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for n in ("1", "4")
-    }
-    assert len(digests) == 1
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.strip() == hashlib.sha256(small.bold.values.tobytes()).hexdigest()
 
 
 def test_noise_is_smooth_and_autocorrelated() -> None:
@@ -213,11 +212,12 @@ def test_planted_spheres_are_found(seed: int) -> None:
     whole = planted_auc(ds, every, radius_mm=5.6)
     assert whole.n_outside >= 500
     assert whole.n_inside >= 20
-    centers = np.argwhere(slices)
-    centers = centers[np.random.default_rng(seed).permutation(len(centers))[:150]]
+    rng = np.random.default_rng(seed)
+    planted, plain = (np.argwhere(slices & (ds.informative.values == kind)) for kind in (True, False))
+    centers = np.concatenate([rng.choice(planted, 40, replace=False), rng.choice(plain, 40, replace=False)])
     found = planted_auc(ds, _scores(ds, centers, 5.6), radius_mm=5.6)
     assert found.auc >= 0.95
-    assert found.n_inside >= 2
+    assert min(found.n_inside, found.n_outside) >= 5
 
 
 def test_auc_leaves_out_centers_that_are_neither(small: xr.Dataset) -> None:

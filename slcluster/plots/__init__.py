@@ -145,7 +145,7 @@ def plot_sphere_size(
     InputError, StoreError
         As :func:`plot_score_map`.
     """
-    size = _variable(result, "sphere_size", "searchlight").compute()
+    size = _finite(_variable(result, "sphere_size", "searchlight"))
     title = title or _title(result, "sphere size")
     layer = _layer(size, size > 0, None, cmap="viridis", title=title, label="voxels in the sphere")
     return draw([layer], mean, cut, display_mode, path)
@@ -189,7 +189,7 @@ def plot_summary(
 
 def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None, title: str | None) -> Layer:
     score, metric = _one_metric(_variable(result, "score", "searchlight"), result, metric)
-    score = score.compute()  # once: what is shown is derived from it
+    score = _finite(score)
     chance = _chance(result, metric)
     low = chance if threshold is None else float(threshold)
     is_shown = score.notnull() if low is None else score > low
@@ -199,7 +199,7 @@ def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None
 
 
 def _f_layer(maps: xr.Dataset, threshold: float, title: str | None) -> Layer:
-    values = _variable(maps, "neg_log10_p", "f_score").compute()
+    values = _finite(_variable(maps, "neg_log10_p", "f_score"))
     is_shown = values > threshold
     title = title or _title(maps, "F map")
     return _layer(values, is_shown, float(threshold), cmap="hot", title=title, label="-log10 p of F")
@@ -210,6 +210,12 @@ def _variable(ds: xr.Dataset, name: str, origin: str) -> xr.DataArray:
         got = f"variables {', '.join(map(str, ds))}" if isinstance(ds, xr.Dataset) else type(ds).__name__
         raise InputError(f"expected the Dataset of slcluster.{origin}, with {name!r}; got {got}")
     return ds[name]
+
+
+def _finite(da: xr.DataArray) -> xr.DataArray:
+    """The map in memory, computed once: what is shown is derived from it. Infinities have no colour."""
+    da = da.compute()
+    return da.where(abs(da) < np.inf)
 
 
 def _one_metric(score: xr.DataArray, result: xr.Dataset, metric: str | None) -> tuple[xr.DataArray, str]:
@@ -237,9 +243,9 @@ def _title(ds: xr.Dataset, what: str) -> str:
 def _layer(
     values: xr.DataArray, is_shown: xr.DataArray, low: float | None, *, title: str, **options: Any
 ) -> Layer:
-    if not np.isfinite(values).any():
-        raise InputError(f"{title}: the map holds no value, so there is nothing to draw")
     shown = values.values[is_shown.values]
+    if not values.notnull().any() or (low is None and not len(shown)):
+        raise InputError(f"{' '.join(title.split())}: the map holds no value, so there is nothing to draw")
     if not len(shown):
         title = f"{title}: nothing over {low:.3g}"
     bottom = low if low is not None else float(shown.min())
