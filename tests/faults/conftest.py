@@ -16,7 +16,9 @@ from tests.witness import noise_dataset
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A subject store of 47 mask voxels."""
-    return write_array_store(noise_dataset(affine=OBLIQUE), tmp_path_factory.mktemp("faults") / "subject.zarr")
+    return write_array_store(
+        noise_dataset(affine=OBLIQUE), tmp_path_factory.mktemp("faults") / "subject.zarr"
+    )
 
 
 @pytest.fixture(scope="session")

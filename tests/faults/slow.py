@@ -17,7 +17,7 @@ from tests.witness import Witness, testimony
 class Slow(Witness):
     """A Witness that takes its time, and notes in a file which data it was fitted to."""
 
-    def __init__(self, log: str = os.devnull, pause_s: float = 0.005) -> None:
+    def __init__(self, log: str = os.devnull, pause_s: float = 0.003) -> None:
         self.log = log
         self.pause_s = pause_s
 
