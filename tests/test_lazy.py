@@ -24,13 +24,20 @@ import slcluster as slc
 from slcluster.errors import BlockError
 from slcluster.store import open_store, write_array_store
 from tests.conftest import OBLIQUE
-from tests.witness import Witness, expected_scores, noise_dataset, place_dataset, spheres_by_distance
+from tests.witness import (
+    LATTICE,
+    Witness,
+    assert_saw_its_neighbours,
+    leave_one_run_out,
+    noise_dataset,
+    place_dataset,
+    spheres_by_distance,
+)
 
 FLIPPED = np.array([[0, 0, -2.4, 11], [1.9, 0, 0, 0.5], [0, -3.1, 0, 7], [0, 0, 0, 1.0]])
 TINY = np.array([[0.7, 0, 0.1, -0.35], [0, -0.5, 0, 0.25], [0.05, 0, 0.9, 3], [0, 0, 0, 1.0]])
 AFFINES = [OBLIQUE, FLIPPED, TINY]
 SHAPES = [(5, 4, 3), (1, 7, 5), (8, 1, 1), (3, 4, 6)]
-LATTICE = np.diag([-2.4, 2.4, 2.4, 1.0])
 
 
 def _quietly(ds: xr.Dataset, **options: Any) -> xr.Dataset:
@@ -80,16 +87,18 @@ def test_every_sphere_sees_its_neighbours_and_nothing_else(
     radius_mm = reach * np.linalg.norm(affine[:3, :3], axis=0).min()
     options = {"radius_mm": radius_mm, "estimator": Witness(), "scoring": None, "process_mask": where}
     maps = _quietly(ds, block_centers=block_centers, overlap=overlap, **options).compute(scheduler="sync")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        plan = slc.plan(ds, **options)
-    centers = np.argwhere(where)
-    expected = expected_scores(ds, plan, Witness(), centers, affine)
-    np.testing.assert_array_equal(maps["score_fold"].values[0][:, where].T, expected)
-    assert np.isnan(maps["score_fold"].values[0][:, ~where]).all()
-    sizes = [len(sphere) for sphere in spheres_by_distance(centers, mask, affine, radius_mm)]
-    np.testing.assert_array_equal(maps["sphere_size"].values[where], sizes)
-    assert (maps["sphere_size"].values[~where] == 0).all()
+    assert_saw_its_neighbours(maps, ds, where, affine, radius_mm)
+
+
+@pytest.mark.parametrize(
+    ("affine", "radius_mm"), [(OBLIQUE, 4.3), (LATTICE, 4.8)], ids=["oblique", "lattice"]
+)
+def test_a_volume_of_places(affine: np.ndarray, radius_mm: float) -> None:
+    """One case of the above without chance; the mutation tests lean on it."""
+    mask = np.indices((5, 6, 4)).sum(axis=0) % 5 > 0
+    ds = place_dataset((5, 6, 4), affine, mask=mask, n_samples=8)
+    maps = slc.searchlight(ds, radius_mm=radius_mm, estimator=Witness(), scoring=None, block_centers=20)
+    assert_saw_its_neighbours(maps.compute(scheduler="sync"), ds, mask, affine, radius_mm)
 
 
 def test_a_radius_on_the_lattice_gives_every_interior_center_its_rim() -> None:
@@ -119,13 +128,13 @@ def expected(noise: xr.Dataset) -> xr.Dataset:
 
 
 def test_the_map_itself(noise: xr.Dataset, expected: xr.Dataset) -> None:
-    y, runs = np.array(noise["condition"].values.tolist()), noise["run"].values
+    y = np.array(noise["condition"].values.tolist())
     centers = np.argwhere(noise["mask"].values)[::9]
     flat = noise["bold"].values.reshape(-1, len(y))
     for center, sphere in zip(
         centers, spheres_by_distance(centers, noise["mask"].values, OBLIQUE, 5.5), strict=True
     ):
-        cv = [(np.flatnonzero(runs != run), np.flatnonzero(runs == run)) for run in range(3)]
+        cv = leave_one_run_out(noise)
         scores = cross_val_score(LinearSVC(max_iter=10_000, random_state=0), flat[sphere].T, y, cv=cv)
         assert np.array_equal(expected["score_fold"].values[(0, slice(None), *center)], scores)
     assert expected["score"].max() > 0.75, "there is something to decode"
@@ -200,9 +209,9 @@ def test_fewer_samples_than_voxels_under_two_threads() -> None:
     )
     for _ in range(2):
         _assert_same(slc.searchlight(ds, **options).compute(scheduler="threads", num_workers=2), alone)
-    flat, y, runs = raw.reshape(-1, 24), np.array(["a", "b"] * 12), ds["run"].values
+    flat, y = raw.reshape(-1, 24), np.array(["a", "b"] * 12)
     sphere = spheres_by_distance(np.array([[1, 2, 2]]), np.ones(shape, bool), OBLIQUE, 8.5)[0]
-    cv = [(np.flatnonzero(runs != run), np.flatnonzero(runs == run)) for run in range(3)]
+    cv = leave_one_run_out(ds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scores = cross_val_score(LinearSVC(max_iter=10_000, random_state=0), flat[sphere].T, y, cv=cv)

@@ -30,7 +30,15 @@ from slcluster.schema import grid_affine
 from slcluster.searchlight import resume
 from slcluster.store import open_store, write_array_store
 from tests.conftest import OBLIQUE
-from tests.witness import Total, Witness, expected_scores, noise_dataset, place_dataset
+from tests.witness import (
+    LATTICE,
+    Total,
+    Witness,
+    assert_saw_its_neighbours,
+    leave_one_run_out,
+    noise_dataset,
+    place_dataset,
+)
 
 WITNESS = {"radius_mm": 4.3, "estimator": Witness(), "scoring": None}
 SVC = {"radius_mm": 5.5, "block_centers": 7}
@@ -83,9 +91,21 @@ def test_durable_spheres_see_their_neighbours(
     ds = place_dataset(shape, OBLIQUE, mask=mask)
     out = tmp_path_factory.mktemp("durable") / "out.zarr"
     maps = slc.searchlight(ds, out=out, block_centers=block_centers, **WITNESS)
-    found = expected_scores(ds, slc.plan(ds, **WITNESS), Witness(), np.argwhere(mask), OBLIQUE)
-    np.testing.assert_array_equal(maps["score_fold"].values[0][:, mask].T, found)
-    assert np.isnan(maps["score"].values[~mask]).all()
+    assert_saw_its_neighbours(maps, ds, mask, OBLIQUE, WITNESS["radius_mm"])
+
+
+@pytest.mark.parametrize(
+    ("affine", "radius_mm"), [(OBLIQUE, 4.3), (LATTICE, 4.8)], ids=["oblique", "lattice"]
+)
+def test_a_volume_of_places_through_a_store(affine: np.ndarray, radius_mm: float, tmp_path: Path) -> None:
+    """One case of the above without chance; the mutation tests lean on it."""
+    mask = np.indices((5, 6, 4)).sum(axis=0) % 5 > 0
+    made = place_dataset((5, 6, 4), affine, mask=mask, n_samples=8)
+    ds = open_store(write_array_store(made, tmp_path / "places.zarr"))
+    options = {"radius_mm": radius_mm, "estimator": Witness(), "scoring": None, "block_centers": 20}
+    assert_saw_its_neighbours(slc.searchlight(ds, **options).compute(), made, mask, affine, radius_mm)
+    maps = slc.searchlight(ds, out=tmp_path / "out.zarr", **options)
+    assert_saw_its_neighbours(maps, made, mask, affine, radius_mm)
 
 
 @pytest.mark.parametrize("block_centers", [1, 5, 10_000, None])
@@ -451,7 +471,4 @@ def test_groups_are_kept_together(noise: xr.Dataset) -> None:
     by_pair = slc.searchlight(ds, groups="pair", **options)
     assert by_run.sizes["fold"] == 3
     assert by_pair.sizes["fold"] == 12
-    folds = [
-        (np.flatnonzero(ds["run"].values != run), np.flatnonzero(ds["run"].values == run)) for run in range(3)
-    ]
-    _assert_same(by_run, slc.searchlight(ds, cv=folds, groups=None, **options))
+    _assert_same(by_run, slc.searchlight(ds, cv=leave_one_run_out(ds), groups=None, **options))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,6 +10,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 import slcluster as slc
 from slcluster.kernels.spheres import RIM_TOLERANCE
+
+#: Anisotropy aside, what can go wrong on a rim: a radius of 4.8 mm is exactly two of these voxels.
+LATTICE = np.diag([-2.4, 2.4, 2.4, 1.0])
 
 
 class Witness(ClassifierMixin, BaseEstimator):
@@ -50,7 +52,7 @@ def place_volume(shape: tuple[int, int, int], n_samples: int) -> np.ndarray:
 def place_dataset(
     shape: tuple[int, int, int], affine: np.ndarray, *, mask: np.ndarray | None = None, n_samples: int = 6
 ) -> xr.Dataset:
-    """A subject of :func:`place_volume`, with conditions a and b in turn and two runs."""
+    """A subject of :func:`place_volume`, with conditions a and b in turn and two runs of equal length."""
     return slc.subject_dataset(
         place_volume(shape, n_samples),
         affine=affine,
@@ -99,24 +101,43 @@ def spheres_by_distance(
     return [flat[np.linalg.norm(world_mm - center, axis=1) <= limit_mm] for center in centers_mm]
 
 
-def expected_scores(
-    ds: xr.Dataset, plan: Any, estimator: BaseEstimator, centers: np.ndarray, affine: np.ndarray
-) -> np.ndarray:
-    """Scores (n_centers, n_folds) of an estimator with a ``score`` of its own; NaN for an empty sphere.
+def leave_one_run_out(ds: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds written out: train on all runs but one, test on that one, in the order of the runs."""
+    runs = ds["run"].values
+    return [(np.flatnonzero(runs != run), np.flatnonzero(runs == run)) for run in sorted(set(runs.tolist()))]
 
-    Straight from the samples in memory. Only the folds and the radius are the plan's.
+
+def expected_scores(
+    ds: xr.Dataset, estimator: BaseEstimator, centers: np.ndarray, affine: np.ndarray, radius_mm: float
+) -> np.ndarray:
+    """Scores (n_centers, n_runs) of an estimator with a ``score`` of its own, one run left out at a time.
+
+    Straight from the samples in memory, with nothing of the package; NaN for an empty sphere.
     """
     bold = ds["bold"].values
     bold = bold.astype(np.float32) if bold.dtype.kind in "iu" else bold
     flat, y = bold.reshape(-1, bold.shape[-1]), np.array(ds["condition"].values.tolist())
-    folds = plan.design.folds
-    scores = np.full((len(centers), len(folds.train)), np.nan)
-    spheres = spheres_by_distance(centers, ds["mask"].values, affine, plan.geometry.radius_mm)
+    folds = leave_one_run_out(ds)
+    scores = np.full((len(centers), len(folds)), np.nan)
+    spheres = spheres_by_distance(centers, ds["mask"].values, affine, radius_mm)
     for row, sphere in zip(scores, spheres, strict=True):
         if len(sphere):
             x = flat[sphere].T
-            row[:] = [
-                estimator.fit(x[train], y[train]).score(x[test], y[test])
-                for train, test in zip(*folds, strict=True)
-            ]
+            row[:] = [estimator.fit(x[train], y[train]).score(x[test], y[test]) for train, test in folds]
     return scores
+
+
+def assert_saw_its_neighbours(
+    maps: xr.Dataset, ds: xr.Dataset, where: np.ndarray, affine: np.ndarray, radius_mm: float
+) -> None:
+    """Hold maps of :class:`Witness` against brute force, at the centers ``where`` and beside them."""
+    centers = np.argwhere(where)
+    expected = expected_scores(ds, Witness(), centers, affine, radius_mm)
+    fold, mean, size = (maps[name].values for name in ("score_fold", "score", "sphere_size"))
+    np.testing.assert_array_equal(fold[0][:, where].T, expected)
+    np.testing.assert_array_equal(mean[where], [row.mean() for row in expected])
+    sizes = [len(sphere) for sphere in spheres_by_distance(centers, ds["mask"].values, affine, radius_mm)]
+    np.testing.assert_array_equal(size[where], sizes)
+    assert np.isnan(fold[0][:, ~where]).all()
+    assert np.isnan(mean[~where]).all()
+    assert (size[~where] == 0).all()
