@@ -65,7 +65,8 @@ def draw(
         import nilearn.plotting  # noqa: F401
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(f"figures need {error.name}; pip install 'slcluster[plot]'") from None
+        missing = str(error.name).partition(".")[0]
+        raise InputError(f"figures need {missing}; pip install 'slcluster[plot]'") from None
 
     first = layers[0]
     cuts = choose_cuts(first.values, first.is_shown, first.low, cut, display_mode)
@@ -130,6 +131,10 @@ def _draw_bar(axes: Any, layer: Layer, cmap: Any) -> None:
 
 
 def _background(mean: xr.DataArray, cuts: Sequence[float], display_mode: str) -> dict[str, Any]:
+    if not isinstance(mean, xr.DataArray):
+        raise InputError(
+            f"expected a mean image, as the variable mean of a subject, got {type(mean).__name__}"
+        )
     values = mean.compute()
     finite = values.values[np.isfinite(values.values)]
     # A few bright voxels (vessels, an edge) must not make the rest dark.
