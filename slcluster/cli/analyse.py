@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slcluster.cli.clusters import describe
-from slcluster.cli.files import write_all
+from slcluster.cli.files import shown, write_all
 from slcluster.cli.options import Sectioned, common, flags_of, job_of, model_of
 from slcluster.errors import InputError, SlclusterError, StoreError
 from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, Job, OutputOptions, SelectOptions
@@ -196,7 +196,7 @@ def _compute_all(
         if job.export is not None:
             folder = job.export if len(subjects) == 1 else job.export / name
             for path in write_all(result, folder, mean=subject["mean"]):
-                click.echo(f"  {path}")
+                click.echo(f"  {shown(path)}")
     if failed:
         raise SlclusterError(f"{len(failed)} of {len(subjects)} subjects failed: {', '.join(failed)}")
     return results
@@ -220,7 +220,7 @@ def _summary(result: xr.Dataset, path: str | Path) -> str:
         parts.append(f"{label} mean {float(values.mean()):.3f}, highest {float(values.max()):.3f}")
     chance = result.attrs.get("chance")
     text = f"{result.attrs['subject']}: {result.attrs['n_centers']:,} centers, {'; '.join(parts)}"
-    return f"{text}{f' (chance {chance:.3g})' if chance else ''}; {path}"
+    return f"{text}{f' (chance {chance:.3g})' if chance else ''}; {shown(path)}"
 
 
 def _dry_run(job: Job) -> None:

@@ -105,7 +105,7 @@ def _simulate(root: Path, seed: int) -> xr.Dataset:
 
 
 def _map_f(job: Job, root: Path, result: xr.Dataset) -> None:
-    from slcluster.cli.files import can_draw, write_all
+    from slcluster.cli.files import can_draw, shown, write_all
     from slcluster.cli.subject import FScoreOptions, f_maps
 
     maps, mean = f_maps(job.store[0], FScoreOptions(conditions=job.conditions))
@@ -116,7 +116,7 @@ def _map_f(job: Job, root: Path, result: xr.Dataset) -> None:
         paths.append(root / "maps" / "simulated_summary.png")
         plot_summary(result, maps, mean, path=paths[-1])
     for path in paths:
-        click.echo(f"  {path}")
+        click.echo(f"  {shown(path)}")
 
 
 def _report(root: Path, truth: xr.Dataset, result: xr.Dataset, seconds: float) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["can_draw", "sidecar", "write_all", "write_maps"]
+__all__ = ["can_draw", "shown", "sidecar", "write_all", "write_maps"]
 
 log = logging.getLogger("slcluster")
 
@@ -103,3 +103,9 @@ def can_draw() -> bool:
         return True
     log.info("no figures: pip install 'slcluster[plot]'")
     return False
+
+
+def shown(path: str | Path) -> str:
+    """A path for people: from the current folder, where it lies below it."""
+    absolute, here = Path(path).expanduser().absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute)

@@ -62,14 +62,14 @@ def export(result: str, folder: str, background: str, folds: bool) -> None:
       slcluster export maps.zarr maps
       slcluster export maps.zarr maps --background 0 --folds
     """
-    from slcluster.cli.files import write_maps
+    from slcluster.cli.files import shown, write_maps
     from slcluster.searchlight import open_result
 
     ds = open_result(result)
     if ds.attrs["n_blocks_done"] < ds.attrs["n_blocks"]:
         log.warning("%d of %d blocks are done", ds.attrs["n_blocks_done"], ds.attrs["n_blocks"])
     for path in write_maps(ds, Path(folder).expanduser(), background=float(background), folds=folds):
-        click.echo(path)
+        click.echo(shown(path))
 
 
 @click.command(short_help="Draw a result's map over the mean image.")
@@ -114,6 +114,7 @@ def plot(
       slcluster plot maps.zarr -o score.png --slice 29 --slice 31 --threshold 0.7
       slcluster plot maps.zarr -o sizes.png --map sphere_size --axis x
     """
+    from slcluster.cli.files import shown
     from slcluster.plots import plot_score_map, plot_sphere_size
     from slcluster.searchlight import open_result
 
@@ -127,7 +128,7 @@ def plot(
         plot_sphere_size(ds, _mean(result, store), **place)
     else:
         plot_score_map(ds, _mean(result, store), metric=metric, threshold=threshold, **place)
-    click.echo(out)
+    click.echo(shown(out))
 
 
 def _mean(result: str, store: str | None) -> xr.DataArray | None:
@@ -152,8 +153,16 @@ def _stores(results: tuple[str, ...]) -> list[Path]:
         if not path.is_dir() or (path / "zarr.json").exists():
             paths.append(path)
             continue
-        inside = sorted(child.parent for child in path.glob("*/zarr.json"))
+        inside = sorted(child.parent for child in path.glob("*/zarr.json") if _is_result(child))
         if not inside:
             raise StoreError(f"no result in {path}")
         paths += inside
     return paths
+
+
+def _is_result(metadata: Path) -> bool:
+    try:
+        kind: str | None = json.loads(metadata.read_text())["attributes"]["slcluster"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return kind == "result"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from pydantic import Field
 
-from slcluster.cli.files import write_all
+from slcluster.cli.files import shown, write_all
 from slcluster.cli.options import common, flags_of, given, model_of
 from slcluster.jobs import ClusterOptions, IngestOptions, SelectOptions, load_job
 
@@ -58,7 +58,7 @@ def ingest(ctx: click.Context, paths: tuple[str, ...], overwrite: bool, **flags:
     conditions = ", ".join(sorted(set(map(str, ds["condition"].values))))
     click.echo(
         f"{ds.attrs['subject']}: {x} x {y} x {z} voxels, {int(ds['mask'].sum()):,} in the mask, {n_samples} samples "
-        f"in {len(set(ds['run'].values.tolist()))} runs; conditions: {conditions}; {store}"
+        f"in {len(set(ds['run'].values.tolist()))} runs; conditions: {conditions}; {shown(store)}"
     )
 
 
@@ -101,7 +101,7 @@ def fscore(store: str, out: str, **flags: Any) -> None:
     with connect(**where.connect_arguments()) if is_asked else nullcontext():
         maps, mean = f_maps(Path(store), options)
     for path in write_all(maps, Path(out), mean=mean):
-        click.echo(path)
+        click.echo(shown(path))
 
 
 def f_maps(store: Path, options: FScoreOptions) -> tuple[xr.Dataset, xr.DataArray]:

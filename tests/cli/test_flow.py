@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import nibabel as nib
 import numpy as np
 import pytest
 import yaml
 
 import slcluster as slc
+from slcluster.cluster import connect
+from slcluster.progress import Step
 from slcluster.store import write_array_store
 from tests.cli.conftest import Invoke
 
@@ -23,6 +28,13 @@ def expected(ready_store: Path) -> slc.searchlight:
     """The maps that the library gives."""
     ds = slc.select(slc.open_store(ready_store), conditions=["face", "house"])
     return slc.searchlight(ds, radius_mm=4.2, cv=2).compute()
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """Address of a scheduler that runs already."""
+    with connect("local", workers=1) as client:
+        yield client.scheduler.address
 
 
 def test_ingest(files: dict[str, Path], tmp_path: Path, invoke: Invoke) -> None:
@@ -74,40 +86,47 @@ def test_plan_computes_nothing(store: Path, tmp_path: Path, invoke: Invoke) -> N
     assert "memory_limit is 1 MB" in tight.stderr
 
 
-def test_searchlight_status_resume_export(
-    store: Path, tmp_path: Path, invoke: Invoke, expected: object
-) -> None:
+def test_searchlight_status_export(store: Path, tmp_path: Path, invoke: Invoke, expected: object) -> None:
     result = invoke("searchlight", store, *ANALYSIS, "--out", "out.zarr", "--workers", 1)
     assert result.exit_code == 0
     assert result.stdout.startswith("sub-03: ")
+    assert result.stdout.endswith("; out.zarr\n")
     assert result.stdout.count("\n") == 1
     assert "1 worker ready; dashboard http://127.0.0.1:" in result.stderr
     assert slc.open_result("out.zarr").drop_attrs().identical(expected.drop_attrs())
     n_blocks = slc.status("out.zarr").n_blocks
     assert f"sub-03: finished, {n_blocks} of {n_blocks} blocks done" in invoke("status", "out.zarr").stdout
-    assert json.loads(invoke("status", ".", "--json").stdout.splitlines()[0])["n_done"] == n_blocks
-
-    shutil.rmtree("out.zarr/score/c/3")
-    (tmp_path / "out.zarr" / "digest.json").unlink()
-    assert f"interrupted, {n_blocks - 1} of {n_blocks}" in invoke("status", "out.zarr").stdout
-    part = invoke("export", "out.zarr", "part")
-    assert f"slcluster: warning: {n_blocks - 1} of {n_blocks} blocks are done" in part.stderr
-    resumed = invoke("resume", "out.zarr", "--workers", 1, "--quiet")
-    assert (resumed.exit_code, resumed.stdout, resumed.stderr) == (
-        0,
-        result.stdout.replace(str(tmp_path) + "/", ""),
-        "",
-    )
-    assert slc.open_result("out.zarr").drop_attrs().identical(expected.drop_attrs())
     once_more = invoke("resume", "out.zarr")
-    assert (once_more.stdout, once_more.stderr) == (resumed.stdout, "")  # nothing to do, no cluster
-
+    assert (once_more.stdout, once_more.stderr) == (result.stdout, "")  # nothing to do, no cluster
     maps = invoke("export", "out.zarr", "maps", "--background", "0", "--folds")
     assert maps.exit_code == 0
     assert maps.stdout.split() == [
         f"maps/sub-03_{name}.nii.gz" for name in ("score", "score_fold", "sphere_size")
     ]
     _check_maps(tmp_path / "maps", expected, store)
+
+
+def test_an_unfinished_result(store: Path, invoke: Invoke, expected: object, scheduler: str) -> None:
+    def stop(step: Step) -> None:
+        if step.done == 3:
+            raise KeyboardInterrupt
+
+    ds = slc.select(slc.open_store(store), conditions=["face", "house"])
+    with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="synchronous"):
+        slc.searchlight(ds, radius_mm=4.2, cv=2, out="out.zarr", progress=stop)
+    n_done, n_blocks = slc.status("out.zarr").n_done, slc.status("out.zarr").n_blocks
+    assert 3 <= n_done < n_blocks
+    assert f": interrupted, {n_done} of {n_blocks} blocks done" in invoke("status", "out.zarr").stdout
+    listed = invoke("status", ".", "--json")  # of the folder's stores, the result
+    assert listed.exit_code == 0
+    (line,) = listed.stdout.splitlines()
+    assert json.loads(line)["n_done"] >= n_done
+    part = invoke("export", "out.zarr", "part")
+    assert re.fullmatch(rf"slcluster: warning: \d+ of {n_blocks} blocks are done\n", part.stderr)
+    assert np.isfinite(nib.load("part/sub-03_score.nii.gz").get_fdata()).any()
+    resumed = invoke("resume", "out.zarr", "--cluster", scheduler, "--quiet")
+    assert (resumed.exit_code, resumed.stderr) == (0, "")
+    assert slc.open_result("out.zarr").drop_attrs().identical(expected.drop_attrs())
 
 
 def _check_maps(folder: Path, expected: slc.searchlight, store: Path) -> None:
@@ -127,7 +146,12 @@ def _check_maps(folder: Path, expected: slc.searchlight, store: Path) -> None:
 
 
 def test_a_job_file_says_the_same_and_flags_win(
-    files: dict[str, Path], tmp_path: Path, invoke: Invoke, expected: object, monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path],
+    tmp_path: Path,
+    invoke: Invoke,
+    expected: object,
+    scheduler: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "study"
     shutil.copytree(files["bold"].parent, folder / "files")
@@ -143,8 +167,7 @@ def test_a_job_file_says_the_same_and_flags_win(
         "scoring": ["accuracy", "roc_auc"],
         "out": "out.zarr",
         "export": "maps",
-        "cluster": "local",
-        "workers": 1,
+        "cluster": scheduler,
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     monkeypatch.chdir(tmp_path)
@@ -173,7 +196,9 @@ def test_a_job_file_says_the_same_and_flags_win(
     assert "holds another analysis; it differs in: radius_mm" in changed.stderr
 
 
-def test_several_subjects_each_with_a_result(store: Path, tmp_path: Path, invoke: Invoke) -> None:
+def test_several_subjects_each_with_a_result(
+    store: Path, tmp_path: Path, invoke: Invoke, scheduler: str
+) -> None:
     ds = slc.open_store(store).compute()
     ds.attrs["subject"] = "sub-04"
     write_array_store(ds.isel(sample=slice(None, 72)), tmp_path / "other.zarr")
@@ -185,8 +210,8 @@ def test_several_subjects_each_with_a_result(store: Path, tmp_path: Path, invoke
         "face,house",
         "--radius-mm",
         3.4,
-        "--workers",
-        1,
+        "--cluster",
+        scheduler,
     ]
     result = invoke(*words, "--out", "results", "--export", "maps")
     assert result.exit_code == 0
@@ -201,14 +226,16 @@ def test_several_subjects_each_with_a_result(store: Path, tmp_path: Path, invoke
     assert "--bold is of one subject, but there are 2 stores" in files.stderr
 
 
-def test_one_subject_that_fails_does_not_stop_the_others(store: Path, tmp_path: Path, invoke: Invoke) -> None:
+def test_one_subject_that_fails_does_not_stop_the_others(
+    store: Path, tmp_path: Path, invoke: Invoke, scheduler: str
+) -> None:
     ds = slc.open_store(store).compute()
     ds.attrs["subject"] = "sub-04"
     write_array_store(ds, tmp_path / "other.zarr")
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "sub-03.zarr").write_text("in the way")
     result = invoke(
-        "searchlight", store, "other.zarr", *ANALYSIS, "--out", "results", "--workers", 1, "--quiet"
+        "searchlight", store, "other.zarr", *ANALYSIS, "--out", "results", "--cluster", scheduler, "--quiet"
     )
     assert result.exit_code == 1
     assert result.stdout.startswith("sub-04: ")
@@ -260,15 +287,17 @@ def test_a_design_that_cannot_be_is_told_before_a_cluster_starts(
     assert not (tmp_path / "out.zarr").exists()
 
 
-def test_where_nothing_can_be_written(store: Path, invoke: Invoke) -> None:
-    result = invoke("searchlight", store, *ANALYSIS, "--out", "/dev/null/out.zarr", "--workers", 1, "--quiet")
+def test_where_nothing_can_be_written(store: Path, invoke: Invoke, scheduler: str) -> None:
+    result = invoke(
+        "searchlight", store, *ANALYSIS, "--out", "/dev/null/out.zarr", "--cluster", scheduler, "--quiet"
+    )
     assert result.exit_code == 1
     assert result.stderr.startswith("slcluster: error: ")
     assert "/dev/null/out.zarr" in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_fscore(store: Path, tmp_path: Path, invoke: Invoke) -> None:
+def test_fscore(store: Path, tmp_path: Path, invoke: Invoke, scheduler: str) -> None:
     result = invoke("fscore", store, "--conditions", "face,house", "--out", "f")
     assert result.exit_code == 0
     maps = slc.f_score(slc.select(slc.open_store(store), conditions=["face", "house"])).compute()
@@ -278,7 +307,10 @@ def test_fscore(store: Path, tmp_path: Path, invoke: Invoke) -> None:
     assert about["class_counts"] == {"face": 36, "house": 36}
     assert about["store_digest"] == slc.store.subject_digest(store)
     shutil.rmtree("f")
-    assert invoke("fscore", store, "--conditions", "face,house", "--out", "f", "--workers", 1).exit_code == 0
+    assert (
+        invoke("fscore", store, "--conditions", "face,house", "--out", "f", "--cluster", scheduler).exit_code
+        == 0
+    )
     np.testing.assert_array_equal(nib.load("f/sub-03_F.nii.gz").get_fdata(), written)
     plain = invoke("fscore", store, "--conditions", "face,house", "--standardize", "none", "--out", "g")
     assert plain.exit_code == 0
@@ -309,3 +341,36 @@ def test_trying_a_cluster(invoke: Invoke) -> None:
         assert line.startswith("tcp://127.0.0.1:")
         assert line.endswith("127.0.0.1, 1 threads, 0.5 GB")
     assert last == "2 workers, all with this slcluster"
+
+
+def test_plot(store: Path, tmp_path: Path, invoke: Invoke, scheduler: str) -> None:
+    pytest.importorskip("nilearn")
+    words = ["searchlight", store, *ANALYSIS, "--out", "out.zarr", "--cluster", scheduler, "--quiet"]
+    assert invoke(*words, "--scoring", "accuracy,roc_auc").exit_code == 0
+
+    def size(*words: object) -> tuple[int, ...]:
+        result = invoke("plot", "out.zarr", "-o", "a.png", *words)
+        assert (result.exit_code, result.stdout) == (0, "a.png\n"), result.stderr
+        data = Path("a.png").read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        return tuple(int.from_bytes(data[i : i + 4]) for i in (16, 20))
+
+    one = size("--metric", "roc_auc")
+    assert size("--metric", "accuracy", "--slice", 4, "--slice", 5, "--threshold", 0.6)[0] > 1.5 * one[0]
+    assert size("--map", "sphere_size", "--axis", "x") == one
+    for flags, message in (
+        (["--slice", 4], "several metrics"),
+        (["--metric", "f1"], "no metric 'f1'"),
+        (["--metric", "accuracy", "--slice", 40], "40"),
+        (["--map", "sphere_size", "--threshold", 3], "--metric and --threshold are for --map score"),
+    ):
+        refused = invoke("plot", "out.zarr", "-o", "b.png", *flags)
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+    assert not Path("b.png").exists()
+    store.rename("moved.zarr")
+    bare = invoke("plot", "out.zarr", "-o", "b.png", "--metric", "accuracy")
+    assert bare.exit_code == 0
+    assert "slcluster: warning: the subject store is no longer at " in bare.stderr
+    assert Path("b.png").exists()
+    assert size("--metric", "accuracy", "--store", "moved.zarr") == one
