@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-import uuid
-from collections.abc import Callable
+import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import dask
 import numpy as np
 import xarray as xr
-from dask.callbacks import Callback
-from dask.delayed import delayed
 
 from slcluster.archive import as_stored, create, open_result, stored_plan
 from slcluster.compute import compute_block
+from slcluster.dispatch import dispatch
 from slcluster.errors import BlockError, SlclusterError, StoreError
 from slcluster.plan import Plan
 from slcluster.progress import Progress, Step, listener
@@ -39,9 +35,8 @@ __all__ = ["drive", "resume"]
 
 log = logging.getLogger("slcluster")
 
-#: Tasks handed to a scheduler at a time, and the number in flight below which more are handed over: a
-#: scheduler holds some kB for each task, and a million blocks must not be its memory.
-_WINDOW = 512
+#: How long a network file system may hide from one host what another wrote (NFS: a minute by default).
+_VISIBLE_S = 90.0
 
 
 def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: Progress) -> xr.Dataset:
@@ -130,11 +125,24 @@ def _complete(plan: Plan, path: Path, client: Any, progress: Progress) -> None:
         try:
             _compute_blocks(plan, path, done, client, progress, lease)
             _check_source(plan)
+            _see_all_blocks(path)
             finish_result(path)
             sweep_result(path)
         except KeyboardInterrupt as stop:
             stop.add_note(f"Finished blocks are kept; to go on: slcluster resume {path}")
             raise
+
+
+def _see_all_blocks(path: Path) -> None:
+    """Return once every block is seen in the store. Shared file systems show other hosts' files late."""
+    deadline = time.monotonic() + _VISIBLE_S
+    while not (done := blocks_done(path)).all():
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"{np.count_nonzero(~done)} blocks were computed but are not in {path}: do all workers see "
+                "this folder under this name? Put out on a file system that they share, then resume"
+            )
+        time.sleep(1.0)
 
 
 def _compute_blocks(
@@ -153,32 +161,25 @@ def _compute_blocks(
 
     report()
     pending = [number for number in plan.heaviest_first if not done[number]]
-    client = client if client is not None else _active_client()
-    if not pending:
-        return
-    if client is None:
-        _through_scheduler(plan, path, pending, advance)
-    else:
-        _through_client(client, plan, path, pending, advance)
+    if pending:
+        work = _Work(plan, str(path), read_result_attrs(path)["store_id"])
+        dispatch(_store_block, work, pending, name=plan.subject, client=client, advance=advance)
 
 
-def _active_client() -> Any:
-    """The distributed client that is active here, if anybody imported distributed at all."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed import default_client
+class _Work(NamedTuple):
+    """What every task needs; reaches each worker once."""
 
-    try:
-        return default_client()
-    except ValueError:
-        return None
+    plan: Plan
+    path: str
+    store_id: str
 
 
-def _store_block(plan: Plan, path: str, store_id: str, number: int) -> None:
+def _store_block(work: _Work, number: int) -> None:
     """The body of one task. Nothing travels back: a done block is in the store.
 
     A scheduler repeats tasks whose worker died after they were done; their blocks are not computed again.
     """
+    plan, path, store_id = work
     if is_block_done(path, number):
         return
     try:
@@ -186,10 +187,14 @@ def _store_block(plan: Plan, path: str, store_id: str, number: int) -> None:
     except SlclusterError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise BlockError(f"{plan.subject}, block {number}: {type(error).__name__}: {text}") from error
+        what = f"{type(error).__name__}: {_one_line(error)}"
+        raise BlockError(f"{plan.subject}, block {number}: {what}") from error
     _check_source(plan)
     write_block(path, number, scores._asdict(), store_id=store_id)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _check_source(plan: Plan) -> None:
@@ -212,75 +217,3 @@ def _check_source(plan: Plan) -> None:
 @lru_cache(maxsize=8)
 def _source_digest(path: str, inode: int, mtime_ns: int) -> str:
     return subject_digest(path)
-
-
-def _through_client(
-    client: Any, plan: Plan, path: Path, pending: list[int], advance: Callable[[], None]
-) -> None:
-    """Blocks on a cluster, submitted in windows. Whatever happens, nothing of them stays on the scheduler."""
-    from distributed import as_completed
-
-    tag = uuid.uuid4().hex[:8]  # keys of an earlier, cancelled drive must not be mistaken for these
-    store_id = read_result_attrs(path)["store_id"]
-    shared = client.persist(delayed(plan, name=f"plan-{plan.fingerprint[:16]}-{tag}", traverse=False))
-    keys = _keys(f"searchlight-{tag}", pending)
-    waiting = list(reversed(pending))
-    flying = as_completed([])
-
-    def submit() -> None:
-        numbers = [waiting.pop() for _ in range(min(_WINDOW, len(waiting)))]
-        tasks = [_task(shared, path, store_id, number, keys[number]) for number in numbers]
-        flying.update(client.compute(tasks))
-
-    try:
-        submit()
-        for future in flying:
-            _hold_result(plan, future)
-            advance()
-            if waiting and flying.count() < _WINDOW // 2:
-                submit()
-    finally:
-        client.cancel([*flying.futures, shared], force=True)
-
-
-def _hold_result(plan: Plan, future: Any) -> None:
-    """Raise what a future ended with, where it did not end well."""
-    from distributed import CancelledError, KilledWorker
-
-    try:
-        future.result()
-    except KilledWorker as error:
-        raise BlockError(
-            f"{plan.subject}, block {future.key[-1]}: {error.last_worker} and the workers before it died "
-            "computing it, most likely out of memory; give workers more memory or pass smaller block_centers"
-        ) from error
-    except CancelledError as error:
-        raise BlockError(
-            f"{plan.subject}, block {future.key[-1]}: the cluster dropped it (its scheduler has stopped, or somebody "
-            "cancelled it); finished blocks are kept, resume on a running cluster"
-        ) from error
-
-
-def _through_scheduler(plan: Plan, path: Path, pending: list[int], advance: Callable[[], None]) -> None:
-    """All blocks through Dask's own scheduler (threads unless configured otherwise), without a cluster."""
-    store_id = read_result_attrs(path)["store_id"]
-    shared = delayed(plan, name=f"plan-{plan.fingerprint[:16]}", traverse=False)
-    keys = _keys("searchlight", pending)
-    tasks = [_task(shared, path, store_id, number, keys[number]) for number in pending]
-
-    def posttask(key: Any, *_: Any) -> None:
-        if isinstance(key, tuple) and key[0] == "searchlight":
-            advance()
-
-    with Callback(posttask=posttask):
-        dask.compute(*tasks)
-
-
-def _keys(name: str, pending: list[int]) -> dict[int, tuple[str, str, int]]:
-    """A key for every block. Dask takes independent tasks from the end of the alphabet: that is the first."""
-    return {number: (name, f"{left:09d}", number) for left, number in enumerate(reversed(pending))}
-
-
-def _task(shared: Any, path: Path, store_id: str, number: int, key: tuple[str, str, int]) -> Any:
-    make = delayed(_store_block, name="searchlight", pure=False)
-    return make(shared, str(path), store_id, number, dask_key_name=key)

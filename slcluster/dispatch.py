@@ -1,0 +1,157 @@
+"""Blocks handed to Dask, on a cluster or without one. Knows nothing of what a block is."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import dask
+from dask.callbacks import Callback
+from dask.delayed import delayed
+
+from slcluster.errors import BlockError, SlclusterError
+
+__all__ = ["WINDOW", "dispatch"]
+
+#: Tasks handed to a scheduler at a time; more are handed over when half of them are done. A scheduler holds some
+#: kB for each task, and a million blocks must not be its memory.
+WINDOW = 512
+
+Key = tuple[str, str, int]
+
+
+def dispatch(
+    function: Callable[..., None],
+    shared: Any,
+    numbers: list[int],
+    *,
+    name: str,
+    client: Any,
+    advance: Callable[[], None],
+) -> None:
+    """Call ``function(shared, number)`` for every number, in this order as far as workers are free.
+
+    Parameters
+    ----------
+    function : callable
+        Its result is thrown away: what it makes is in a store.
+    shared : object
+        Reaches each worker once.
+    numbers : list of int
+    name : str
+        What the work is called in errors: the subject.
+    client : distributed.Client or None
+        Where None the active client, else Dask's own scheduler (threads unless configured otherwise).
+    advance : callable
+        Called in this thread after each. What it raises stops the work, and so does Ctrl-C: nothing stays on a
+        cluster's scheduler then.
+
+    Raises
+    ------
+    SlclusterError
+        What the function raised.
+    BlockError
+        A worker died, or the cluster dropped the work; names the number.
+    """
+    client = client if client is not None else _active_client()
+    if client is None:
+        _through_scheduler(function, shared, numbers, advance)
+    else:
+        _through_client(client, function, shared, numbers, name, advance)
+
+
+def _active_client() -> Any:
+    """The distributed client that is active here, if anybody imported distributed at all."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+def _through_client(
+    client: Any,
+    function: Callable[..., None],
+    shared: Any,
+    numbers: list[int],
+    name: str,
+    advance: Callable[[], None],
+) -> None:
+    from distributed import as_completed
+
+    tag = uuid.uuid4().hex[:8]  # keys of earlier, cancelled work must not be mistaken for these
+    kept = client.persist(delayed(shared, name=f"plan-{tag}", traverse=False))
+    keys = _keys(f"searchlight-{tag}", numbers)
+    waiting = list(reversed(numbers))
+    flying = as_completed([], loop=client.loop)
+
+    def submit() -> None:
+        batch = [waiting.pop() for _ in range(min(WINDOW, len(waiting)))]
+        flying.update(client.compute([_task(function, kept, number, keys[number]) for number in batch]))
+
+    try:
+        flying.update(client.futures_of(kept))
+        _raise_failure(f"{name}, its plan", next(flying))  # clearer than what blocks without it say
+        submit()
+        for future in flying:
+            _raise_failure(f"{name}, block {future.key[-1]}", future)
+            advance()
+            if waiting and flying.count() < WINDOW // 2:
+                submit()
+    finally:
+        client.cancel([*flying.futures, kept], force=True)
+
+
+def _raise_failure(name: str, future: Any) -> None:
+    """Raise what a future ended with, where it did not end well."""
+    from distributed import CancelledError, KilledWorker
+
+    if future.status == "finished":
+        return
+    try:
+        future.result()
+    except SlclusterError:
+        raise
+    except KilledWorker as error:
+        raise BlockError(
+            f"{name}: the worker at {error.last_worker.address}, and any before it, died computing it, most likely "
+            "out of memory; give workers more memory or pass smaller block_centers"
+        ) from error
+    except CancelledError as error:
+        raise BlockError(
+            f"{name} was dropped by the cluster ({_one_line(error)}); finished blocks are kept, resume when it runs"
+        ) from error
+    except Exception as error:  # most likely a package that workers lack
+        raise BlockError(f"{name}, on the cluster: {type(error).__name__}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _through_scheduler(
+    function: Callable[..., None], shared: Any, numbers: list[int], advance: Callable[[], None]
+) -> None:
+    kept = delayed(shared, name="plan", traverse=False)
+    keys = _keys("searchlight", numbers)
+
+    def posttask(key: Any, *_: Any) -> None:
+        if isinstance(key, tuple) and key[0] == "searchlight":
+            advance()
+
+    with Callback(posttask=posttask):
+        dask.compute(*(_task(function, kept, number, keys[number]) for number in numbers))
+
+
+def _keys(name: str, numbers: list[int]) -> dict[int, Key]:
+    """A key for every block. Dask takes independent tasks from the end of the alphabet: that is the first."""
+    return {number: (name, f"{left:09d}", number) for left, number in enumerate(reversed(numbers))}
+
+
+def _task(function: Callable[..., None], kept: Any, number: int, key: Key) -> Any:
+    return delayed(function, name="searchlight", pure=False)(kept, number, dask_key_name=key)
