@@ -198,7 +198,7 @@ def test_one_and_two_distributed_workers(
 
 def test_fewer_samples_than_voxels_under_two_threads() -> None:
     """liblinear's dual solver is not repeatable when several threads fit at once, unless one waits."""
-    shape = (3, 4, 5)
+    shape = (3, 5, 3)
     rng = np.random.default_rng(1)
     raw = (600 + 12 * rng.normal(size=(*shape, 24))).astype(np.float32)
     ds = slc.subject_dataset(raw, affine=OBLIQUE, condition=["a", "b"] * 12, run=np.repeat([0, 1, 2], 8))
@@ -210,12 +210,12 @@ def test_fewer_samples_than_voxels_under_two_threads() -> None:
     for _ in range(2):
         _assert_same(slc.searchlight(ds, **options).compute(scheduler="threads", num_workers=2), alone)
     flat, y = raw.reshape(-1, 24), np.array(["a", "b"] * 12)
-    sphere = spheres_by_distance(np.array([[1, 2, 2]]), np.ones(shape, bool), OBLIQUE, 8.5)[0]
+    sphere = spheres_by_distance(np.array([[1, 2, 1]]), np.ones(shape, bool), OBLIQUE, 8.5)[0]
     cv = leave_one_run_out(ds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scores = cross_val_score(LinearSVC(max_iter=10_000, random_state=0), flat[sphere].T, y, cv=cv)
-    assert np.array_equal(alone["score_fold"].values[0, :, 1, 2, 2], scores)
+    assert np.array_equal(alone["score_fold"].values[0, :, 1, 2, 1], scores)
 
 
 # --- lazy means lazy
