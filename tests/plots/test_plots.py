@@ -123,6 +123,15 @@ def test_automatic_cuts_go_through_what_is_strongest(affine: np.ndarray, mode: s
         assert np.isnan(_shown(figure, panel)).any()
 
 
+def test_a_few_high_scores_outweigh_many_just_over_chance() -> None:
+    result = _result()
+    score = result["score"].copy(data=np.full(SHAPE, 0.4))
+    score.values[:, :, 2] = 0.52
+    score.values[3, 4:6, 6] = 0.95
+    figure = plot_score_map(result.assign(score=score), _mean(result))
+    assert np.nanmax(_shown(figure)) == pytest.approx(0.95)
+
+
 def test_slices_of_a_permuted_grid_are_counted_along_the_voxel_axis() -> None:
     result = _result(PERMUTED)
     figure = plot_score_map(result, cut=2, display_mode="z")  # world z is voxel axis x
