@@ -67,6 +67,15 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in _COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # click takes every broken pipe for a reader of ours that has left, and ends without a word.
+            if _reader_has_left():
+                return EXIT_FAILED
+            raise SlclusterError(str(error)) from error
+
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
         given = list(sys.argv[1:] if args is None else args)
         options.update(standalone_mode=False, prog_name="slcluster")
@@ -116,10 +125,6 @@ def _tell(error: Exception, debug: bool) -> int:
         notes = getattr(error.__cause__, "__notes__", [])
         _line("interrupted", *notes[-1:], joint="; ")
         return EXIT_INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # Whoever read our output has gone; Python must not complain about it on exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         where = f"; see {context.command_path} --help" if context is not None else ""
@@ -133,6 +138,16 @@ def _tell(error: Exception, debug: bool) -> int:
     else:
         _line("error", f"unexpected {type(error).__name__}: {error}; --debug shows where")
     return EXIT_FAILED
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads our output any more; then Python must not complain about it on exit either."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _line(*parts: str, joint: str = ": ") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def resume(ctx: click.Context, results: tuple[str, ...], **flags: Any) -> None:
         if path not in unfinished:
             click.echo(_summary(open_result(path), path))
     if unfinished:
-        with _connected(options) as client:
+        with _connected(options, unfinished) as client:
             for path in unfinished:
                 click.echo(_summary(go_on(path, client=client, progress=ctx.meta["progress"]), path))
 
@@ -118,15 +118,19 @@ def run_job(job: Job, progress: Any) -> list[xr.Dataset]:
         raise InputError("--out is missing: where the result store goes")
     subjects = _subjects(job, progress)
     targets = _targets(job, subjects)
-    with _connected(job) as client:
+    with _connected(job, [*job.store, *targets]) as client:
         return _compute_all(job, subjects, targets, client, progress)
 
 
 @contextmanager
-def _connected(options: ClusterOptions) -> Iterator[Any]:
-    from slcluster.cluster import connect
+def _connected(options: ClusterOptions, paths: Sequence[str | Path]) -> Iterator[Any]:
+    """A client whose workers see these stores, or the folders that they will be in."""
+    from slcluster.cluster import check_sees, connect
 
     with connect(**options.connect_arguments()) as client:
+        for path in paths:
+            absolute = Path(path).absolute()
+            check_sees(client, next(part for part in (absolute, *absolute.parents) if part.exists()))
         yield client
 
 

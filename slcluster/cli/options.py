@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from slcluster.cluster.documents import parse_scalar, validated
 from slcluster.jobs import Job, load_job
 
-__all__ = ["Sectioned", "common", "flags_of", "given", "job_of", "model_of"]
+__all__ = ["Sectioned", "common", "flags_of", "given", "is_job", "job_of", "model_of"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -93,7 +93,8 @@ def _option(name: str, field: FieldInfo, kind: type[click.Option]) -> Decorator:
         about += f"  [default: {field.default}]"
     if bool in kinds:
         return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=about, cls=kind)
-    return click.option(flag, name, multiple=list in kinds, metavar=_metavar(kinds), help=about, cls=kind)
+    metavar = f"{_metavar(kinds)},..." if name in _WORDS else _metavar(kinds)
+    return click.option(flag, name, multiple=list in kinds, metavar=metavar, help=about, cls=kind)
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -146,6 +147,11 @@ def model_of(model: type[Any], flags: Mapping[str, Any]) -> Any:
     return validated(model, values, flags=values)
 
 
+def is_job(name: str) -> bool:
+    """Whether a word names a job file rather than a store."""
+    return name.lower().endswith((".yaml", ".yml", ".json"))
+
+
 def job_of(inputs: tuple[str, ...], flags: Mapping[str, Any]) -> Job:
     """The job that a command line says: a job file or stores, and flags on top.
 
@@ -155,7 +161,7 @@ def job_of(inputs: tuple[str, ...], flags: Mapping[str, Any]) -> Job:
         Values that do not fit, with ``file:line`` or the flag's name.
     """
     values = given(Job, flags)
-    files = [name for name in inputs if name.lower().endswith((".yaml", ".yml"))]
+    files = [name for name in inputs if is_job(name)]
     if files and len(inputs) > 1:
         raise click.UsageError(
             f"give one job file, or stores, not {' '.join(inputs)}", click.get_current_context()

@@ -10,7 +10,7 @@ import click
 from pydantic import Field
 
 from slcluster.cli.files import shown, write_all
-from slcluster.cli.options import common, flags_of, given, model_of
+from slcluster.cli.options import common, flags_of, given, is_job, model_of
 from slcluster.jobs import ClusterOptions, IngestOptions, SelectOptions, load_job
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def ingest(ctx: click.Context, paths: tuple[str, ...], overwrite: bool, **flags:
     """
     from slcluster.ingest import ingest as convert
 
-    if len(paths) == 1 and paths[0].lower().endswith((".yaml", ".yml")):
+    if len(paths) == 1 and is_job(paths[0]):
         job = load_job(paths[0], **given(IngestOptions, flags))
         if job.bold is None or len(job.store) != 1:
             raise click.UsageError(f"{paths[0]} must name bold and one store", ctx)

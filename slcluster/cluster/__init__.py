@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +228,6 @@ def _quiet_end() -> Iterator[Callable[[Any], None]]:
 
 
 def _log_ready(client: Any, workers: Sequence[str]) -> None:
-    log.info(
-        "%d worker%s ready; dashboard %s",
-        len(workers),
-        "" if len(workers) == 1 else "s",
-        client.dashboard_link,
-    )
+    has_pages = find_spec("bokeh") is not None
+    dashboard = client.dashboard_link if has_pages else "needs bokeh: pip install 'slcluster[notebook]'"
+    log.info("%d worker%s ready; dashboard %s", len(workers), "" if len(workers) == 1 else "s", dashboard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -172,6 +173,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> object:
         (StoreError("the disk\nis full"), 1, "slcluster: error: the disk is full"),
         (BlockError("sub-01, block 3: failed"), 1, "slcluster: error: sub-01, block 3: failed"),
         (OSError(28, "No space left on device"), 1, "slcluster: error: [Errno 28] No space left on device"),
+        (BrokenPipeError(32, "Broken pipe"), 1, "slcluster: error: [Errno 32] Broken pipe"),
         (KeyError("x"), 1, "slcluster: error: unexpected KeyError: 'x'; --debug shows where"),
         (KeyboardInterrupt(), 130, "slcluster: interrupted"),
     ],
@@ -194,10 +196,13 @@ def test_debug_shows_the_traceback_anywhere_on_the_line() -> None:
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
-    pipe = subprocess.Popen(command("searchlight", "--help"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    pipe.stdout.close()
-    assert pipe.stderr.read() == b""
-    pipe.wait()
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        command("searchlight", "--help"), stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_python_m_is_the_command() -> None:

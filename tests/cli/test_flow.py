@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from distributed import LocalCluster
 
 import slcluster as slc
 from slcluster.cluster import connect
@@ -295,6 +296,22 @@ def test_where_nothing_can_be_written(store: Path, invoke: Invoke, scheduler: st
     assert result.stderr.startswith("slcluster: error: ")
     assert "/dev/null/out.zarr" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_workers_that_do_not_see_the_store(store: Path, tmp_path: Path, invoke: Invoke) -> None:
+    """Workers of a machine without our disk, as far as they can tell."""
+    blind = "import genericpath\ngenericpath.exists = lambda path: False"
+    options = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "preload": [blind]}
+    with LocalCluster(**options) as cluster:
+        address = cluster.scheduler_address
+        result = invoke("searchlight", store, *ANALYSIS, "--out", "out.zarr", "--cluster", address, "--quiet")
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        rf"slcluster: error: worker tcp://[0-9.:]+ does not see {tmp_path}/sub-03.zarr; put it on a file system "
+        r"that all nodes share\n",
+        result.stderr,
+    )
+    assert not Path("out.zarr").exists()
 
 
 def test_fscore(store: Path, tmp_path: Path, invoke: Invoke, scheduler: str) -> None:

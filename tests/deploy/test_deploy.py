@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 
+import dask
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from slcluster.cluster import connect, job_script
+from slcluster.cli import cli
+from slcluster.cluster import connect
 from slcluster.cluster.profiles import LocalProfile, SlurmProfile, load_profile
 from slcluster.jobs import Job, load_job
 
@@ -40,11 +45,37 @@ def test_the_local_profile_works() -> None:
         assert len(client.nthreads()) == 2
 
 
-def test_the_slurm_profile_gives_a_script() -> None:
-    pytest.importorskip("dask_jobqueue")
-    script = job_script(DEPLOY / "slurm.yaml")
-    assert "#SBATCH -p normal\n" in script
-    assert "--nworkers 4" in script
+def test_the_slurm_profile_as_the_command_shows_it() -> None:
+    dask_jobqueue = pytest.importorskip("dask_jobqueue")
+    defaults = yaml.safe_load((Path(dask_jobqueue.__file__).parent / "jobqueue.yaml").read_text())
+    with dask.config.set({"jobqueue.slurm": defaults["jobqueue"]["slurm"]}):  # not the settings of this site
+        shown = CliRunner().invoke(cli, ["cluster", str(DEPLOY / "slurm.yaml"), "--dry-run"])
+    assert shown.exit_code == 0
+    script = shown.stdout.replace(shlex.quote(sys.executable), "PYTHON").replace(
+        "tcp://<scheduler>:<port>", "SCHEDULER"
+    )
+    assert (
+        script
+        == """\
+#!/usr/bin/env bash
+
+#SBATCH -J slcluster
+#SBATCH -p normal
+#SBATCH -n 1
+#SBATCH --cpus-per-task=4
+#SBATCH --mem=8G
+#SBATCH -t 04:00:00
+#SBATCH --no-requeue
+#SBATCH -o slcluster-logs/slcluster-%j.out
+#SBATCH -e slcluster-logs/slcluster-%j.err
+export OMP_NUM_THREADS=1
+export OPENBLAS_NUM_THREADS=1
+export MKL_NUM_THREADS=1
+export NUMBA_NUM_THREADS=1
+PYTHON -m distributed.cli.dask_worker SCHEDULER --name slcluster-worker --nthreads 1 --memory-limit 1.86GiB \
+--nworkers 4 --nanny --death-timeout 60
+"""
+    )
 
 
 def test_the_job_file_loads() -> None:
