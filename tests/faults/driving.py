@@ -27,8 +27,8 @@ from tests.faults.slow import Slow, note
 OPTIONS: dict[str, Any] = {"radius_mm": 5.5, "scoring": None, "block_centers": 2}
 N_BLOCKS, N_FITS, FITS_PER_BLOCK = 24, 141, 6
 
-_FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(["tests.faults.driving"])
+FORKING = multiprocessing.get_context("forkserver")
+FORKING.set_forkserver_preload(["tests.faults.driving"])
 
 
 def analyse(store: Path, out: Path, log: Path, **options: Any) -> xr.Dataset:
@@ -72,7 +72,7 @@ async def _serve(scheduler: str) -> None:
 @contextmanager
 def started(how: Callable[..., None], *args: Any) -> Iterator[Any]:
     """A driver in a process group of its own, whose number is its own. Killed afterwards if it still runs."""
-    process = _FORKING.Process(target=_lead, args=(how, *args))
+    process = FORKING.Process(target=_lead, args=(how, *args))
     process.start()
     try:
         yield process
