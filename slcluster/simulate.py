@@ -22,9 +22,6 @@ __all__ = ["PlantedAuc", "planted_auc", "planted_slices", "simulate"]
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
-#: Samples simulated before each run and dropped, so that its noise is stationary from the first.
-_WARM_UP_SAMPLES = 20
-
 _LARGEST = np.iinfo(np.int16).max
 
 
@@ -251,10 +248,10 @@ def _noise(
     rng: np.random.Generator, mask: np.ndarray, n_samples: int, smooth: _Smoothness, autocorrelation: float
 ) -> np.ndarray:
     """Noise inside the mask, float32 (n_mask_voxels, n_samples): smooth in space, AR(1) in time, unit variance."""
-    white = np.stack([smooth.field(rng, mask) for _ in range(n_samples + _WARM_UP_SAMPLES)], axis=1)
-    innovation = np.float32(np.sqrt(1 - autocorrelation**2))
-    filtered = lfilter([innovation], [1.0, -autocorrelation], white, axis=1)
-    return filtered[:, _WARM_UP_SAMPLES:].astype(np.float32)
+    white = np.stack([smooth.field(rng, mask) for _ in range(n_samples)], axis=1)
+    # The first sample is white noise itself, of full variance: stationary from there on.
+    white[:, 1:] *= np.float32(np.sqrt(1 - autocorrelation**2))
+    return lfilter([1.0], [1.0, -autocorrelation], white, axis=1).astype(np.float32)
 
 
 def _run_effect(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "draw"]
 
 #: Inches.
-_MARGIN, _PANEL, _BAR, _HEIGHT, _TITLE = 0.15, 3.4, 1.1, 4.0, 0.6
+_MARGIN, _PANEL, _BAR, _HEIGHT, _TITLE, _LABEL = 0.15, 3.4, 1.1, 4.0, 0.6, 0.25
 _DPI = 150
 
 #: Part of each colour map in use: both ends of "hot" would pass for the gray of the background.
@@ -95,12 +95,17 @@ def _draw_layer(
 
     across, height = figure.get_size_inches()[0], 1 - _TITLE / _HEIGHT
     cmap = ListedColormap(colormaps[layer.cmap](np.linspace(*_RANGE[layer.cmap], 256)))
-    plot_img(
+    display = plot_img(
         on_world_axes(layer.values.fillna(0)),
         cut_coords=tuple(cuts) if display_mode == "ortho" else list(cuts),
         display_mode=display_mode,
         figure=figure,
-        axes=((left + _MARGIN) / across, 0.0, (inches - _MARGIN - _BAR) / across, height),
+        axes=(
+            (left + _MARGIN) / across,
+            _LABEL / _HEIGHT,
+            (inches - _MARGIN - _BAR) / across,
+            height - 2 * _LABEL / _HEIGHT,
+        ),
         cmap=cmap,
         vmin=layer.low,
         vmax=layer.high,
@@ -112,10 +117,20 @@ def _draw_layer(
         decimals=1,
         **({} if mean is None else _background(mean, cuts, display_mode)),
     )
+    for panel in display.axes.values():
+        _uncover(panel.ax)
     title = figure.text((left + inches / 2) / across, 1 - _TITLE / _HEIGHT / 2, layer.title)
     title.set(color="white", size=11, horizontalalignment="center", verticalalignment="center")
     bar = figure.add_axes(((left + inches - 0.95 * _BAR) / across, 0.12, 0.15 / across, height - 0.2))
     _draw_bar(bar, layer, cmap)
+
+
+def _uncover(axes: Any) -> None:
+    """Move nilearn's labels off the picture: on a map that fills its grid they hide voxels."""
+    for text in axes.texts:
+        is_side = text.get_text() in ("L", "R")
+        text.set_y(1.02 if is_side else -0.02)
+        text.set_verticalalignment("bottom" if is_side else "top")
 
 
 def _draw_bar(axes: Any, layer: Layer, cmap: Any) -> None:

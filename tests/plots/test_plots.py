@@ -305,6 +305,25 @@ def test_background_may_have_another_grid() -> None:
         plot_score_map(result, _mean(result).isel(z=slice(0, 5)), cut=8)
 
 
+@pytest.mark.parametrize(
+    ("shape", "mode"), [((7, 8, 1), "z"), ((9, 5, 1), "z"), (SHAPE, "z"), (SHAPE, "ortho")]
+)
+def test_labels_cover_no_voxel(shape: tuple[int, int, int], mode: str) -> None:
+    result = _result(shape=shape)
+    figure = plot_score_map(result, _mean(result), display_mode=mode)
+    figure.canvas.draw()
+    n_labels = 0
+    for axes in _panels(figure):
+        picture = _pictures(axes)[-1].get_window_extent()
+        for text in axes.texts:
+            label = text.get_window_extent()
+            assert not picture.overlaps(label), text.get_text()
+            assert figure.bbox.fully_contains(*label.min), text.get_text()
+            assert figure.bbox.fully_contains(*label.max), text.get_text()
+            n_labels += 1
+    assert n_labels == (7 if mode == "ortho" else 3)
+
+
 def test_nan_and_bright_voxels_in_the_background() -> None:
     result = _result()
     mean = _mean(result)
