@@ -134,6 +134,7 @@ def stored_plan(path: str | Path) -> Plan:
         "schema_version": SCHEMA_VERSION,
         "engine_version": estimators.ENGINES.get(plan.engine),
         "estimator": estimators.describe(estimator),
+        "metrics": list(metrics),
     }
     fields = sorted(name for name, value in now.items() if identity[name] != value)
     if fields or plan.fingerprint != attrs["fingerprint"]:
@@ -148,18 +149,19 @@ def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[An
     try:
         estimator = estimators.rebuild(identity["estimator"])
         scoring = identity["scoring"]
-        if scoring is not None:
+        if scoring is not None:  # in the order of the stored scores: JSON has sorted the names
+            metrics = {name: scoring[name] for name in identity["metrics"]}
             scoring = {
                 name: metric if isinstance(metric, str) else estimators.rebuild(metric)
-                for name, metric in scoring.items()
+                for name, metric in metrics.items()
             }
-        metrics, scorer, _ = estimators.make_scorer(scoring, estimator)
+        names, scorer, _ = estimators.make_scorer(scoring, estimator)
     except (ImportError, AttributeError, TypeError) as error:
         raise StoreError(
             f"the estimator that {path} was begun with does not exist in this scikit-learn ({error}); "
             "finish it with that version, or begin again elsewhere"
         ) from error
-    return estimator, metrics, scorer
+    return estimator, names, scorer
 
 
 def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geometry:

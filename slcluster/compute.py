@@ -52,7 +52,8 @@ def read_slab(plan: Plan, window: Window) -> np.ndarray:
     A plan over a store covers its whole grid: a cropped Dataset counts as changed.
     """
     assert plan.source_path is not None, "only plans over a store can read it"
-    return read_window(plan.source_path, window, plan.design.read_span(plan.detrend))
+    samples = plan.design.read_span(plan.detrend)
+    return read_window(plan.source_path, window, samples, digest=plan.source_digest)
 
 
 def score_centers(

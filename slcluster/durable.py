@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from slcluster.errors import BlockError, SlclusterError, StoreError
 from slcluster.plan import Plan
 from slcluster.progress import Progress, Step, listener
 from slcluster.store import subject_digest
-from slcluster.store.digest import DIGEST_NAME
 from slcluster.store.lease import Lease
 from slcluster.store.result import (
     blocks_done,
@@ -107,7 +105,11 @@ def resume(path: str | Path, *, client: Any = None, progress: Progress = None) -
             f"{source}, whose samples {path} is computed from, is gone; bring it back, or open it where it is "
             f"now and call slcluster.searchlight(ds, out={str(path)!r}, ...) with the same arguments"
         )
-    _check_source(plan)
+    if subject_digest(source) != plan.source_digest:
+        raise StoreError(
+            f"{source} is not the store this analysis began with (its digest differs): it was written again; "
+            "bring that one back and resume, or begin again with another out"
+        )
     return drive(plan, path, resume=True, client=client, progress=progress)
 
 
@@ -124,7 +126,6 @@ def _complete(plan: Plan, path: Path, client: Any, progress: Progress) -> None:
         lease.begin(int(done.sum()))
         try:
             _compute_blocks(plan, path, done, client, progress, lease)
-            _check_source(plan)
             _see_all_blocks(path)
             finish_result(path)
             sweep_result(path)
@@ -189,31 +190,8 @@ def _store_block(work: _Work, number: int) -> None:
     except Exception as error:
         what = f"{type(error).__name__}: {_one_line(error)}"
         raise BlockError(f"{plan.subject}, block {number}: {what}") from error
-    _check_source(plan)
     write_block(path, number, scores._asdict(), store_id=store_id)
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _check_source(plan: Plan) -> None:
-    """Refuse to go on with a subject store that is another one by now."""
-    assert plan.source_path is not None
-    path = Path(plan.source_path)
-    try:
-        about = os.stat(path / DIGEST_NAME)
-    except OSError:
-        raise StoreError(
-            f"the subject store {path} has gone while it was analysed; bring it back and resume"
-        ) from None
-    if _source_digest(str(path), about.st_ino, about.st_mtime_ns) != plan.source_digest:
-        raise StoreError(
-            f"the subject store {path} is not the one this analysis began with (its digest differs); "
-            "bring that one back and resume, or begin again with another out"
-        )
-
-
-@lru_cache(maxsize=8)
-def _source_digest(path: str, inode: int, mtime_ns: int) -> str:
-    return subject_digest(path)

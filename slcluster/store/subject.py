@@ -156,7 +156,13 @@ def _as_keep(where: Any, n_samples: int) -> np.ndarray:
     return keep
 
 
-def read_window(path: str | os.PathLike[str], window: Window, samples: slice | None = None) -> np.ndarray:
+def read_window(
+    path: str | os.PathLike[str],
+    window: Window,
+    samples: slice | None = None,
+    *,
+    digest: str | None = None,
+) -> np.ndarray:
     """Read the voxels of one box straight from a store, without Xarray or Dask.
 
     Parameters
@@ -167,6 +173,8 @@ def read_window(path: str | os.PathLike[str], window: Window, samples: slice | N
         Voxel ranges along x, y and z.
     samples : slice, optional
         Range of samples; all where not given.
+    digest : str, optional
+        Of the store that is meant (:func:`slcluster.store.subject_digest`).
 
     Returns
     -------
@@ -177,21 +185,40 @@ def read_window(path: str | os.PathLike[str], window: Window, samples: slice | N
     Raises
     ------
     StoreError
-        If a chunk is damaged or cannot be read.
+        If a chunk is damaged or cannot be read, or the store is another one than was meant.
     """
     try:
-        status = os.stat(Path(path) / DIGEST_NAME)
-        bold, scale, offset = _bold(os.fspath(path), status.st_ino, status.st_mtime_ns)
+        made = _made(path)
+        bold, scale, offset = _bold(os.fspath(path), *made)
         values = np.asarray(bold[(*window, samples if samples is not None else slice(None))])
+        is_meant = digest is None or _digest(os.fspath(path), *made) == digest
+        # Written again while it was read: voxels of two stores, or zeros in between.
+        is_meant &= _made(path) == made
     except Exception as error:
         # zarr raises ValueError, RuntimeError or OSError, as the codec that notices the damage pleases.
         raise StoreError(f"cannot read voxels {window} of {path}: {one_line(error)}") from error
+    if not is_meant:
+        raise StoreError(
+            f"{path} is not the store this analysis began with (its digest differs): it was written again; "
+            "bring that one back and resume, or begin again"
+        )
     if scale is None:
         return values
     decoded = values.astype(np.float64)
     decoded *= scale
     decoded += offset
     return decoded
+
+
+def _made(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """What tells a store from one written again at its place: inode and time of its last file."""
+    status = os.stat(Path(path) / DIGEST_NAME)
+    return status.st_ino, status.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, inode: int, mtime_ns: int) -> str:
+    return check_subject_store(Path(path))
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,425 @@
+"""What a result store lets one go on with, and what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.feature_selection import SelectKBest, f_classif
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupShuffleSplit, KFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+import slcluster as slc
+from slcluster import durable, estimators
+from slcluster.durable import resume
+from slcluster.errors import BlockError, InputError, PlanError, StoreError
+from slcluster.progress import Step
+from slcluster.store import open_store, write_array_store
+from slcluster.store.result import FINISHED_NAME
+from tests.conftest import OBLIQUE
+from tests.faults.driving import FORKING, same
+from tests.faults.slow import Slow, fits
+from tests.witness import Total, noise_dataset
+
+QUICK: dict[str, Any] = {"radius_mm": 5.5, "estimator": GaussianNB(), "block_centers": 5}
+
+
+def stop_at(n_done: int) -> Callable[[Step], None]:
+    """A progress listener that stops the analysis, as Ctrl-C does."""
+
+    def stop(step: Step) -> None:
+        if step.done >= n_done:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def begin(ds: xr.Dataset, out: Path, **options: Any) -> int:
+    """Begin an analysis and leave it. How many blocks it has done."""
+    with dask.config.set(scheduler="sync"), pytest.raises(KeyboardInterrupt):  # no thread goes on
+        slc.searchlight(ds, out=out, progress=stop_at(3), **{**QUICK, **options})
+    assert slc.status(out).n_done == 3
+    return 3
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    ds = noise_dataset(affine=OBLIQUE)
+    ds = ds.assign_coords(age=("sample", np.linspace(0, 3, 24) ** 2))
+    return write_array_store(ds, tmp_path / "subject.zarr")
+
+
+@pytest.fixture
+def ds(store: Path) -> xr.Dataset:
+    return open_store(store)
+
+
+# --- from the store alone
+
+
+ANALYSES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "pipeline": {
+        "estimator": make_pipeline(
+            StandardScaler(), SelectKBest(f_classif, k=2), LinearDiscriminantAnalysis()
+        )
+    },
+    "search": {"estimator": "ridge_classifier"},
+    "several scorers": {"scoring": ["roc_auc", "accuracy", "neg_log_loss"]},
+    "named scorers": {"scoring": {"mine": "balanced_accuracy", "other": "f1_macro"}, "target": "condition"},
+    "own score": {"scoring": None},
+    "prepared": {"standardize": "run", "detrend": True, "min_voxels": 8},
+    "shuffled folds": {"cv": GroupShuffleSplit(4, train_size=1, random_state=3)},
+    "half of the centers": {"process_mask": np.random.default_rng(2).random((4, 5, 3)) > 0.5},
+    "numbers": {"estimator": Ridge(), "target": "age", "scoring": "r2", "cv": KFold(3)},
+    "runs as classes": {"target": "run", "groups": None, "cv": KFold(4, shuffle=True, random_state=0)},
+    "samples left out": {"select": {"where": np.arange(24) % 5 != 1}, "detrend": True},
+}
+
+
+def _resume_elsewhere(out: Path) -> None:
+    assert "slcluster.planner" not in str(slc.plan)  # nothing of the first process is here
+    resume(out)
+
+
+@pytest.mark.filterwarnings("ignore:.*centers lie outside the mask")
+@pytest.mark.parametrize("name", list(ANALYSES))
+def test_gone_on_with_from_the_store_alone(name: str, ds: xr.Dataset, tmp_path: Path) -> None:
+    options = {**ANALYSES[name]}
+    ds = slc.select(ds, **options.pop("select", {"runs": [0, 1, 2]}))
+    if name == "pipeline":  # its scorer is a function, which a store cannot name
+        begin(ds, tmp_path / "out.zarr", **options)
+        with pytest.raises(
+            InputError, match=r"holds functions or arrays; resume it by calling slc\.searchlight"
+        ):
+            resume(tmp_path / "out.zarr")
+        options["estimator"] = make_pipeline(StandardScaler(), LinearDiscriminantAnalysis())
+        shutil.rmtree(tmp_path / "out.zarr")
+    begin(ds, tmp_path / "out.zarr", **options)
+    found = resume(tmp_path / "out.zarr")
+    expected = slc.searchlight(ds, **{**QUICK, **options, "block_centers": 11})
+    assert same(found, expected.compute(scheduler="sync"))
+    assert found["score"].dims == expected["score"].dims
+    np.testing.assert_array_equal(found["metric"], expected["metric"])
+
+
+def test_gone_on_with_in_a_fresh_process(ds: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    begin(ds, out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        other = FORKING.Process(target=resume, args=(out,))
+        other.start()
+    other.join()
+    assert other.exitcode == 0
+    assert same(slc.open_result(out), slc.searchlight(ds, **QUICK).compute())
+
+
+def test_an_estimator_of_ones_own(ds: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    own = {"estimator": Total(), "scoring": None}
+    begin(ds, out, **own)
+    with pytest.raises(
+        InputError, match=r"tests\.witness\.Total is not scikit-learn's; resume it by calling"
+    ):
+        resume(out)
+    slc.searchlight(ds, out=out, **{**QUICK, **own})
+    assert same(resume(out), slc.open_result(out))  # finished: there is nothing to name
+
+
+def test_another_version_is_refused(ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a map of one version must not be filled up with the numbers of another."""
+    out = tmp_path / "out.zarr"
+    begin(ds, out)
+    text = r"was begun with another version of slcluster or scikit-learn, or is damaged: {} differ; finish it with"
+    with monkeypatch.context() as patch:
+        patch.setitem(estimators.ENGINES, "sklearn", 2)
+        with pytest.raises(StoreError, match=text.format("engine_version")):
+            resume(out)
+        with pytest.raises(PlanError, match="it differs in: engine_version;"):
+            slc.searchlight(ds, out=out, **QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["slcluster.plan"], "RIM_TOLERANCE", 0.5)
+        with pytest.raises(StoreError, match=text.format("rim_tolerance")):
+            resume(out)
+    with monkeypatch.context() as patch:
+        patch.delattr("sklearn.naive_bayes.GaussianNB")
+        with pytest.raises(
+            StoreError, match="does not exist in this scikit-learn .*GaussianNB.*; finish it with"
+        ):
+            resume(out)
+    assert slc.status(resume(out).attrs.get("path", out)).is_finished
+
+
+# --- another analysis
+
+
+def _other_labels(ds: xr.Dataset) -> xr.Dataset:
+    return ds.assign_coords(condition=("sample", np.roll(ds["condition"].values, 1)))
+
+
+CHANGES: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], dict[str, Any], str]] = {
+    "labels": (_other_labels, {}, "targets"),
+    "runs": (lambda ds: ds.assign_coords(run=("sample", np.arange(24) % 3)), {}, "folds, groups, runs"),
+    "samples": (
+        lambda ds: slc.select(ds, where=np.arange(24) % 8 > 1),
+        {},
+        "chosen, folds, groups, sample_index",
+    ),
+    "mask": (lambda ds: ds.assign(mask=ds["mask"] & (ds["x"] != 2)), {}, "centers, mask"),
+    "values": (lambda ds: ds.assign(bold=ds["bold"] * 2), {}, "store"),
+    "crop": (lambda ds: ds.isel(z=[0, 1]), {}, "affine, centers, mask, store|centers, mask, store"),
+    "process mask": (lambda ds: ds, {"process_mask": np.arange(60).reshape(4, 5, 3) % 2 == 0}, "centers"),
+    "parameter": (lambda ds: ds, {"estimator": GaussianNB(var_smoothing=1e-3)}, "estimator"),
+    "folds": (lambda ds: ds, {"cv": KFold(3, shuffle=True, random_state=1)}, "folds"),
+    "scorer": (lambda ds: ds, {"scoring": "roc_auc"}, "metrics, scoring"),
+    "radius": (lambda ds: ds, {"radius_mm": 5.5001}, "radius_mm"),
+    "standardize": (lambda ds: ds, {"standardize": "run"}, "standardize"),
+    "detrend": (lambda ds: ds, {"detrend": True}, "detrend"),
+    "min_voxels": (lambda ds: ds, {"min_voxels": 2}, "min_voxels"),
+    "nonfinite": (lambda ds: ds, {"nonfinite": "zero"}, "nonfinite"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*centers lie outside the mask")
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_changed_analysis_is_refused(name: str, ds: xr.Dataset, tmp_path: Path) -> None:
+    change, options, fields = CHANGES[name]
+    out = tmp_path / "out.zarr"
+    n_done = begin(ds, out)
+    with pytest.raises(
+        PlanError, match=rf"{out} holds another analysis; it differs in: .*({fields}).*; pass"
+    ) as caught:
+        slc.searchlight(change(ds), out=out, **{**QUICK, **options})
+    assert "\n" not in str(caught.value)
+    assert slc.status(out).n_done == n_done
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.zarr", "subject.zarr"], (
+        "nothing left behind"
+    )
+
+
+@pytest.mark.parametrize("options", [{"block_centers": 2}, {"block_centers": None}, {"memory_limit": "5GB"}])
+def test_what_does_not_change_a_map_may_change(
+    options: dict[str, Any], ds: xr.Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    begin(ds, out)
+    n_blocks = slc.status(out).n_blocks
+    found = slc.searchlight(ds, out=out, **{**QUICK, **options})
+    assert same(found, slc.searchlight(ds, **QUICK).compute())
+    assert found.attrs["n_blocks"] == n_blocks
+
+
+# --- the subject store meanwhile
+
+
+def test_a_subject_store_that_has_gone(ds: xr.Dataset, store: Path, tmp_path: Path) -> None:
+    out, away = tmp_path / "out.zarr", tmp_path / "moved" / "subject.zarr"
+    begin(ds, out)
+    away.parent.mkdir()
+    store.rename(away)
+    with pytest.raises(StoreError) as caught:
+        resume(out)
+    assert str(caught.value) == (
+        f"{store}, whose samples {out} is computed from, is gone; bring it back, or open it where it is now and "
+        f"call slcluster.searchlight(ds, out='{out}', ...) with the same arguments"
+    )
+    found = slc.searchlight(open_store(away), out=out, **QUICK)  # as the message says
+    assert same(found, slc.searchlight(open_store(away), **QUICK).compute())
+    shutil.rmtree(away)
+    assert same(resume(out), found)  # a finished result needs nobody
+
+
+def test_a_subject_store_that_was_written_again(ds: xr.Dataset, store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    begin(ds, out)
+    write_array_store(noise_dataset(affine=OBLIQUE, seed=1), store, overwrite=True)
+    with pytest.raises(
+        StoreError, match="is not the store this analysis began with .*; bring that one back and resume"
+    ):
+        resume(out)
+
+
+def test_a_subject_store_that_is_written_again_in_mid_run(store: Path, tmp_path: Path) -> None:
+    """No block of the other samples gets into the map."""
+    out, aside = tmp_path / "out.zarr", tmp_path / "aside.zarr"
+
+    def swap(step: Step) -> None:
+        if step.done == 3:
+            shutil.copytree(store, aside)
+            write_array_store(noise_dataset(affine=OBLIQUE, seed=1), store, overwrite=True)
+
+    with pytest.raises(StoreError, match="is not the store this analysis began with"):
+        slc.searchlight(open_store(store), out=out, progress=swap, **QUICK)
+    left = slc.status(out)
+    assert 3 <= left.n_done < left.n_blocks
+    shutil.rmtree(store)
+    aside.rename(store)
+    assert same(resume(out), slc.searchlight(open_store(store), **QUICK).compute())
+
+
+def test_lazy_maps_of_a_subject_store_that_was_written_again(store: Path) -> None:
+    maps = slc.searchlight(open_store(store), **QUICK)
+    write_array_store(noise_dataset(affine=OBLIQUE, seed=1), store, overwrite=True)
+    with pytest.raises(StoreError, match="is not the store this analysis began with .* it was written again"):
+        maps.compute()
+
+
+def test_a_store_that_others_cannot_see(
+    ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that wrote to a disk of their own: the result must not call itself finished."""
+    monkeypatch.setattr(durable, "_VISIBLE_S", 0.1)
+    out = tmp_path / "out.zarr"
+
+    def lose(step: Step) -> None:
+        if step.done == step.total:
+            (out / "score" / "c" / "1" / "0" / "0").rename(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreError, match=f"^1 blocks were computed but are not in {out}: do all workers see"):
+        slc.searchlight(ds, out=out, progress=lose, **QUICK)
+    assert not (out / FINISHED_NAME).exists()
+    assert np.isnan(slc.open_result(out)["score"]).sum() > 0
+
+
+def test_a_file_that_shows_late(ds: xr.Dataset, tmp_path: Path) -> None:
+    """As on network file systems: wait for it, and compute nothing again."""
+    out, log = tmp_path / "out.zarr", tmp_path / "log"
+    chunk = out / "score" / "c" / "1" / "0" / "0"
+
+    def hide(step: Step) -> None:
+        if step.done == step.total:
+            chunk.rename(tmp_path / "hidden")
+            threading.Timer(0.3, (tmp_path / "hidden").rename, args=(chunk,)).start()
+
+    own = {"estimator": Slow(str(log), pause_s=0.0), "scoring": None}
+    found = slc.searchlight(ds, out=out, progress=hide, **{**QUICK, **own})
+    assert slc.status(out).is_finished
+    assert fits(log).most_common(1)[0][1] == 1
+    assert not found["score"].where(ds["mask"], 0).isnull().any()
+
+
+# --- blocks
+
+
+def _count_elsewhere(out: Path, answer: Any) -> None:
+    answer.put(slc.status(out).n_done)
+
+
+def test_blocks_of_small_spheres_are_done(ds: xr.Dataset, tmp_path: Path) -> None:
+    """Some blocks are NaN throughout, some in part; seen from another process, and not computed again."""
+    out, log = tmp_path / "out.zarr", tmp_path / "log"
+    options = {**QUICK, "estimator": Slow(str(log), pause_s=0.0), "scoring": None, "min_voxels": 10}
+    options["block_centers"] = 1
+    found = slc.searchlight(ds, out=out, **options)
+    small = found["sphere_size"].values < 10
+    assert 20 < np.count_nonzero(small & ds["mask"].values) < 40
+    np.testing.assert_array_equal(found["score"].isnull().values, small | ~ds["mask"].values)
+    n_fits = fits(log).total()
+    answer = FORKING.SimpleQueue()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        other = FORKING.Process(target=_count_elsewhere, args=(out, answer))
+        other.start()
+    assert answer.get() == 47
+    other.join()
+    (out / FINISHED_NAME).unlink()
+    assert same(slc.searchlight(ds, out=out, **options), found)
+    assert fits(log).total() == n_fits
+
+
+def test_a_task_that_is_repeated_computes_nothing(ds: xr.Dataset, tmp_path: Path) -> None:
+    """A scheduler repeats what a dead worker had done and not yet reported."""
+    out, log = tmp_path / "out.zarr", tmp_path / "log"
+    options = {**QUICK, "estimator": Slow(str(log), pause_s=0.0), "scoring": None}
+    begin(ds, out, **options)
+    plan = slc.plan(ds, **options)
+    work = durable._Work(plan, str(out), durable.read_result_attrs(out)["store_id"])
+    for number in range(plan.n_blocks):
+        durable._store_block(work, number)
+    assert fits(log).most_common(1)[0][1] == 1
+    assert slc.status(out).n_done == plan.n_blocks
+
+
+def test_any_error_of_a_block_names_it(
+    ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(plan: Any, number: int) -> None:
+        raise MemoryError("Unable to allocate\n 9. GiB")
+
+    monkeypatch.setattr(durable, "compute_block", too_large)
+    with pytest.raises(BlockError, match=r"^array, block \d+: MemoryError: Unable to allocate 9\. GiB$"):
+        slc.searchlight(ds, out=tmp_path / "out.zarr", **QUICK)
+
+
+def test_a_second_driver_is_refused(ds: xr.Dataset, tmp_path: Path) -> None:
+    out, refused = tmp_path / "out.zarr", []
+
+    def try_too(step: Step) -> None:
+        if step.done == 2:
+            with pytest.raises(StoreError, match="is being computed by process") as caught:
+                slc.searchlight(ds, out=out, **QUICK)
+            refused.append(caught)
+
+    found = slc.searchlight(ds, out=out, progress=try_too, **QUICK)
+    assert refused
+    assert same(found, slc.searchlight(ds, **QUICK).compute())
+
+
+def test_fits_that_stop_early_are_counted_over_all_processes(
+    ds: xr.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {**QUICK, "estimator": LinearSVC(max_iter=1)}
+    begin(ds, tmp_path / "out.zarr", **options)
+    with caplog.at_level(logging.WARNING, "slcluster"):
+        found = resume(tmp_path / "out.zarr")
+    n_early = found.attrs["n_unconverged"]
+    assert 100 < n_early <= 141
+    assert f"stopped before it converged in {n_early} of 141 fits" in caplog.text
+    caplog.clear()
+    resume(tmp_path / "out.zarr")
+    assert "converged" not in caplog.text
+
+
+def test_progress_counts_up_to_the_end(ds: xr.Dataset, tmp_path: Path) -> None:
+    steps: list[Step] = []
+    n_done = begin(ds, tmp_path / "out.zarr")
+    resume(tmp_path / "out.zarr", progress=steps.append)
+    assert [step.done for step in steps] == list(range(n_done, 11))
+    assert {(step.stage, step.total, step.unit) for step in steps} == {("searchlight array", 10, "block")}
+
+
+# --- Datasets that no store holds
+
+
+def test_a_dataset_in_memory_is_kept_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out, ds = tmp_path / "out.zarr", noise_dataset(affine=OBLIQUE)
+    begin(ds, out)
+    (kept,) = tmp_path.glob("out.source-*.zarr")
+    assert f"its samples are kept in {kept}" in caplog.text
+    before = {file: file.stat().st_ino for file in kept.rglob("*")}
+    found = slc.searchlight(ds, out=out, **QUICK)
+    assert {file: file.stat().st_ino for file in kept.rglob("*")} == before
+    assert same(found, slc.searchlight(ds, **QUICK).compute())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [kept.name, "out.zarr"]
+
+
+def test_what_a_killed_process_kept_half_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "out.source.zarr.0123abcd.partial").mkdir()
+    slc.searchlight(noise_dataset(affine=OBLIQUE), out=tmp_path / "out.zarr", **QUICK)
+    assert not list(tmp_path.glob("*.partial"))
