@@ -32,7 +32,7 @@ QUICK = [
     "--conditions",
     "face,house",
     "--radius-mm",
-    "3.4",
+    "3.6",
     "--cv",
     "2",
     "--out",
@@ -43,7 +43,7 @@ QUICK = [
 HINT = "slcluster: interrupted; Finished blocks are kept; to go on: slcluster resume "
 
 
-def wait_for_blocks(path: Path, n_blocks: int, within_s: float = 60.0) -> None:
+def wait_for_blocks(path: Path, n_blocks: int, within_s: float = 300.0) -> None:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if path.exists() and slc.status(path).n_done >= n_blocks:
