@@ -11,7 +11,7 @@ import dask
 from dask.callbacks import Callback
 from dask.delayed import delayed
 
-from slcluster.errors import BlockError, SlclusterError
+from slcluster.errors import BlockError, InputError, SlclusterError
 
 __all__ = ["WINDOW", "dispatch"]
 
@@ -50,6 +50,8 @@ def dispatch(
 
     Raises
     ------
+    InputError
+        The client is closed.
     SlclusterError
         What the function raised.
     BlockError
@@ -58,6 +60,10 @@ def dispatch(
     client = client if client is not None else _active_client()
     if client is None:
         _through_scheduler(function, shared, numbers, advance)
+    elif client.status != "running":
+        raise InputError(
+            f"the client is {client.status}; pass a distributed.Client that is connected to a cluster"
+        )
     else:
         _through_client(client, function, shared, numbers, name, advance)
 

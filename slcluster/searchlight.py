@@ -104,7 +104,9 @@ def _keep(planned: Plan, ds: xr.Dataset, out: Path) -> tuple[Plan, bool]:
     The store is named after its content: going on with the same values finds it, other values never harm it.
     """
     out = out.expanduser().resolve()
-    staging = out.with_name(f"{out.stem}.source.zarr")  # one name, so that what a killed process left is swept
+    staging = out.with_name(
+        f"{out.stem}.source.zarr"
+    )  # one name, so that what a killed process left is swept
     write_array_store(ds, staging, overwrite=True)
     digest = subject_digest(staging)
     path = out.with_name(f"{out.stem}.source-{digest[:12]}.zarr")

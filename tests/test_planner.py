@@ -92,7 +92,12 @@ def test_a_process_mask_elsewhere_in_space(ds: xr.Dataset, tmp_path: Path) -> No
     image = nib.Nifti1Image(np.ones((4, 5, 3), np.uint8), affine)
     nib.save(image, tmp_path / "mask.nii.gz")
     for mask in (image, tmp_path / "mask.nii.gz", str(tmp_path / "mask.nii.gz")):
-        _refused(ds, GeometryError, "lies up to 2 mm off the grid of the samples .*resample_to_img", process_mask=mask)
+        _refused(
+            ds,
+            GeometryError,
+            "lies up to 2 mm off the grid of the samples .*resample_to_img",
+            process_mask=mask,
+        )
 
 
 def test_a_process_mask_may_be_a_path_an_image_or_an_array(ds: xr.Dataset, tmp_path: Path) -> None:

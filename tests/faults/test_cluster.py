@@ -14,7 +14,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 import slcluster as slc
-from slcluster.errors import BlockError
+from slcluster.errors import BlockError, InputError
 from slcluster.progress import Step
 from slcluster.searchlight import resume
 from slcluster.store import open_store
@@ -140,6 +140,16 @@ def test_a_nanny_replaces_its_worker(
     assert not victims
     assert same(found, undisturbed)
     assert fits(log).total() <= 141 + 2 * 6
+
+
+def test_a_client_that_is_closed(store: Path, tmp_path: Path) -> None:
+    with Client(n_workers=0, processes=False, dashboard_address=None, set_as_default=False) as client:
+        pass
+    with pytest.raises(
+        InputError, match="^the client is closed; pass a distributed.Client that is connected"
+    ):
+        analyse(store, tmp_path / "out.zarr", tmp_path / "log", client=client)
+    assert read_lease(tmp_path / "out.zarr") is None
 
 
 def test_the_scheduler_goes(store: Path, undisturbed: xr.Dataset, tmp_path: Path) -> None:
