@@ -22,6 +22,8 @@ from slcluster.store.lease import read_lease
 from tests.faults.driving import N_BLOCKS, OPTIONS, analyse, count_done, same, wait_for
 from tests.faults.slow import Failing, Slow, fits
 
+pytestmark = pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
+
 #: Voxels of the largest sphere: there is one such, and its block is computed first.
 LARGEST = 17
 
@@ -157,7 +159,7 @@ def test_the_scheduler_goes(store: Path, undisturbed: xr.Dataset, tmp_path: Path
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),  # how long the client looks for it
         LocalCluster(
-            n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=":0"
+            n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
