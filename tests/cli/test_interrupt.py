@@ -31,6 +31,8 @@ ANALYSIS = [
 QUICK = [
     "--conditions",
     "face,house",
+    "--runs",
+    "0,1",
     "--radius-mm",
     "3.6",
     "--cv",
