@@ -41,6 +41,9 @@ _SILENCE_S = 60.0
 _POLL_S = 1.0
 _LOCK_PATIENCE_S = 10.0
 
+#: What readers of a lease rely on.
+_NUMBERS = ("started", "n_done_at_start")
+
 #: Tokens of the leases that this process holds: a lease of its own number that is not here is an ancestor's.
 _HELD: set[str] = set()
 
@@ -53,7 +56,9 @@ def read_lease(store: str | Path) -> dict[str, Any] | None:
         return None
     except ValueError:
         return {}
-    return held if isinstance(held, dict) else {}
+    if not isinstance(held, dict) or not {"pid", "host"} <= set(held):
+        return {}
+    return held if all(isinstance(held.get(name), int | float) for name in _NUMBERS) else {}
 
 
 def is_dead(held: dict[str, Any]) -> bool:
@@ -218,9 +223,7 @@ class Lease:
 
 
 def _holder(held: dict[str, Any]) -> str:
-    return (
-        f"process {held['pid']} on {held['host']}" if {"pid", "host"} <= set(held) else "an unknown process"
-    )
+    return f"process {held['pid']} on {held['host']}" if held else "an unknown process"
 
 
 @contextmanager

@@ -158,7 +158,19 @@ def test_another_host_that_gives_its_lease_back(tmp_path: Path) -> None:
     end.join()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[1]", b"\xff\xfe", b"{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[1]",
+        b"\xff\xfe",
+        b"{}",
+        b'{"pid": 1, "host": "here"}',
+        b'{"pid": 1, "host": "here", "started": "x", "n_done_at_start": 0}',
+    ],
+)
 @pytest.mark.usefixtures("quick")
 def test_a_damaged_lease_is_of_an_unknown_process(tmp_path: Path, content: bytes) -> None:
     (tmp_path / LEASE_NAME).write_bytes(content)
