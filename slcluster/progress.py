@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 __all__ = ["Listener", "Progress", "Step", "listener"]
 
@@ -39,7 +39,7 @@ class Step:
 
 
 Listener = Callable[[Step], None]
-Progress = Listener | Literal[True] | None
+Progress = Listener | bool | None
 
 
 def listener(progress: Progress) -> Listener:
@@ -47,8 +47,8 @@ def listener(progress: Progress) -> Listener:
 
     Parameters
     ----------
-    progress : None, True or callable
-        ``None`` is silent. ``True`` chooses a bar in a terminal, a widget in a notebook and plain lines
+    progress : None, bool or callable
+        ``None`` and ``False`` are silent. ``True`` chooses a bar in a terminal, a widget in a notebook and plain lines
         when standard error is not a terminal.
 
     Returns
@@ -64,7 +64,7 @@ def listener(progress: Progress) -> Listener:
     >>> seen[0].done
     1
     """
-    if progress is None:
+    if progress is None or progress is False:
         return lambda step: None
     if progress is True:
         return _Bar() if _has_screen() else _Lines()

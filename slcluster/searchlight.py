@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import shutil
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,9 @@ def _keep(planned: Plan, ds: xr.Dataset, out: Path) -> tuple[Plan, bool]:
     The store is named after its content: going on with the same values finds it, other values never harm it.
     """
     out = out.expanduser().resolve()
-    staging = out.with_name(
-        f"{out.stem}.source.zarr"
-    )  # one name, so that what a killed process left is swept
-    write_array_store(ds, staging, overwrite=True)
+    # A name that no user's store has: whatever is beside the result already is not ours to replace.
+    staging = out.with_name(f".{out.stem}.source-{uuid.uuid4().hex}.zarr")
+    write_array_store(ds, staging)
     digest = subject_digest(staging)
     path = out.with_name(f"{out.stem}.source-{digest[:12]}.zarr")
     is_new = not path.exists()

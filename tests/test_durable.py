@@ -419,7 +419,10 @@ def test_a_dataset_in_memory_is_kept_once(tmp_path: Path, caplog: pytest.LogCapt
     assert sorted(path.name for path in tmp_path.iterdir()) == [kept.name, "out.zarr"]
 
 
-def test_what_a_killed_process_kept_half_is_swept(tmp_path: Path) -> None:
-    (tmp_path / "out.source.zarr.0123abcd.partial").mkdir()
-    slc.searchlight(noise_dataset(affine=OBLIQUE), out=tmp_path / "out.zarr", **QUICK)
-    assert not list(tmp_path.glob("*.partial"))
+def test_a_store_beside_the_result_is_left_alone(tmp_path: Path) -> None:
+    ds = noise_dataset(affine=OBLIQUE)
+    theirs = write_array_store(ds, tmp_path / "out.source.zarr")
+    before = {file: file.stat().st_ino for file in theirs.rglob("*")}
+    slc.searchlight(ds, out=tmp_path / "out.zarr", **QUICK)
+    assert {file: file.stat().st_ino for file in theirs.rglob("*")} == before
+    assert not list(tmp_path.glob(".*"))
