@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 import sys
 import threading
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,10 @@ from slcluster.durable import resume
 from slcluster.errors import BlockError, InputError, PlanError, StoreError
 from slcluster.progress import Step
 from slcluster.store import open_store, write_array_store
-from slcluster.store.result import FINISHED_NAME
+from slcluster.store.result import BLOCK_ARRAYS, FINISHED_NAME
 from tests.conftest import OBLIQUE
-from tests.faults.driving import FORKING, same
-from tests.faults.slow import Slow, fits
+from tests.faults.driving import FORKING, analyse, count_done, in_threads, same, started, wait_for
+from tests.faults.slow import Slow, fits, note
 from tests.witness import Total, noise_dataset
 
 QUICK: dict[str, Any] = {"radius_mm": 5.5, "estimator": GaussianNB(), "block_centers": 5}
@@ -92,11 +94,6 @@ ANALYSES: dict[str, dict[str, Any]] = {
 }
 
 
-def _resume_elsewhere(out: Path) -> None:
-    assert "slcluster.planner" not in str(slc.plan)  # nothing of the first process is here
-    resume(out)
-
-
 @pytest.mark.filterwarnings("ignore:.*centers lie outside the mask")
 @pytest.mark.parametrize("name", list(ANALYSES))
 def test_gone_on_with_from_the_store_alone(name: str, ds: xr.Dataset, tmp_path: Path) -> None:
@@ -119,14 +116,14 @@ def test_gone_on_with_from_the_store_alone(name: str, ds: xr.Dataset, tmp_path: 
 
 
 def test_gone_on_with_in_a_fresh_process(ds: xr.Dataset, tmp_path: Path) -> None:
+    """An interpreter that has imported nothing yet, started elsewhere."""
     out = tmp_path / "out.zarr"
     begin(ds, out)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        other = FORKING.Process(target=resume, args=(out,))
-        other.start()
-    other.join()
-    assert other.exitcode == 0
+    code = f"from slcluster.searchlight import resume; resume({str(out)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert same(slc.open_result(out), slc.searchlight(ds, **QUICK).compute())
 
 
@@ -356,6 +353,96 @@ def test_a_task_that_is_repeated_computes_nothing(ds: xr.Dataset, tmp_path: Path
     assert slc.status(out).n_done == plan.n_blocks
 
 
+def _flip(chunk: Path) -> None:
+    raw = bytearray(chunk.read_bytes())
+    raw[7] ^= 16
+    chunk.write_bytes(raw)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "flipped": _flip,
+    "cut": lambda chunk: chunk.write_bytes(chunk.read_bytes()[:-1]),
+    "emptied": lambda chunk: chunk.write_bytes(b""),
+    "lost": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("array", list(BLOCK_ARRAYS))
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_damaged_blocks_are_mended_from_the_store_alone(
+    is_finished: bool, array: str, ds: xr.Dataset, tmp_path: Path
+) -> None:
+    """One block damaged in each way: no score of theirs is shown, and they alone are computed again."""
+    out = tmp_path / "out.zarr"
+    expected = slc.searchlight(ds, out=out, **QUICK)
+    chunks = sorted(file for file in (out / array / "c").rglob("*") if file.is_file())
+    for damage, chunk in zip(DAMAGES.values(), chunks[2:], strict=False):
+        damage(chunk)
+    if is_finished:
+        message = (
+            rf"{out} was finished, but 4 of its 10 blocks are damaged or gone; .*: slcluster resume {out}$"
+        )
+        with pytest.raises(StoreError, match=message):
+            slc.open_result(out)
+    else:
+        (out / FINISHED_NAME).unlink()
+        shown = slc.open_result(out)
+        assert shown.attrs["n_blocks_done"] == 6
+        is_shown = shown["score"].notnull()
+        assert is_shown.sum() == 47 - 4 * 5
+        np.testing.assert_array_equal(shown["score"].values[is_shown], expected["score"].values[is_shown])
+    left = slc.status(out)
+    assert (left.is_finished, left.n_done) == (False, 6)
+
+    files = [file for name in BLOCK_ARRAYS for file in (out / name / "c").rglob("*") if file.is_file()]
+    before = {file: file.stat().st_ino for file in files}
+    assert same(resume(out), expected)
+    rewritten = {file for file, inode in before.items() if file.stat().st_ino != inode}
+    assert {int(file.relative_to(out).parts[2]) for file in rewritten} <= {2, 3, 4, 5}
+    assert slc.status(out).is_finished
+
+
+class Unlucky(Total):
+    """Fails in small spheres for as long as a file is there, as where a licence or a mount is missing."""
+
+    def __init__(self, trouble: str = "", log: str = "") -> None:
+        self.trouble, self.log = trouble, log
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Unlucky:
+        if X.shape[1] < 5 and Path(self.trouble).exists():
+            raise ConnectionError("no licence")
+        super().fit(X, y)
+        note(self.log, f"{zlib.crc32(X.tobytes()):08x}\n")
+        return self
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_what_was_done_before_an_error_is_not_computed_again(
+    scheduler: str, ds: xr.Dataset, tmp_path: Path
+) -> None:
+    out, log, trouble = tmp_path / "out.zarr", tmp_path / "log", tmp_path / "trouble"
+    trouble.touch()
+    options = {**QUICK, "estimator": Unlucky(str(trouble), str(log)), "scoring": None, "block_centers": 1}
+    with (
+        dask.config.set(scheduler=scheduler, num_workers=2),
+        pytest.raises(
+            BlockError,
+            match=r"^array, block \d+, center at voxel \(\d, \d, \d\), fold 0: ConnectionError: no licence$",
+        ),
+    ):
+        slc.searchlight(ds, out=out, **options)
+    left = slc.status(out)
+    assert 20 < left.n_done < left.n_blocks  # heaviest first: small spheres come late
+    assert left.holder is None
+    trouble.unlink()
+    found = slc.searchlight(ds, out=out, **options)
+    assert same(found, slc.searchlight(ds, **{**options, "estimator": Total()}).compute())
+    counted = fits(log)
+    assert len(counted) == 141
+    # The other thread may still be at a block of three fits when the first one's error is told.
+    assert counted.total() - 141 <= (3 if scheduler == "threads" else 0)
+
+
 def test_any_error_of_a_block_names_it(
     ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +466,18 @@ def test_a_second_driver_is_refused(ds: xr.Dataset, tmp_path: Path) -> None:
     found = slc.searchlight(ds, out=out, progress=try_too, **QUICK)
     assert refused
     assert same(found, slc.searchlight(ds, **QUICK).compute())
+
+
+def test_a_second_driver_in_another_process_is_refused(store: Path, tmp_path: Path) -> None:
+    out, log = tmp_path / "out.zarr", tmp_path / "log"
+    with started(in_threads, store, out, log) as first:
+        wait_for(lambda: count_done(out) >= 2)
+        with pytest.raises(StoreError, match=rf"{out} is being computed by process {first.pid} on \S+; wait"):
+            analyse(store, out, log)
+        first.join(60)
+        assert first.exitcode == 0
+    assert slc.status(out).is_finished
+    assert fits(log).most_common(1)[0][1] == 1
 
 
 def test_fits_that_stop_early_are_counted_over_all_processes(
