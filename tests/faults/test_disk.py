@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from slcluster.searchlight import resume
 from slcluster.store.result import FINISHED_NAME, finish_result
 from tests.faults.driving import N_BLOCKS, analyse, same
 from tests.faults.slow import fits
+
+
+#: A user who owns nothing.
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -41,14 +46,15 @@ def _one_line(error: pytest.ExceptionInfo[Exception]) -> str:
     return text
 
 
-def test_full_while_blocks_are_written(
-    small_disk: Path, store: Path, undisturbed: xr.Dataset, tmp_path: Path
+@pytest.mark.parametrize("n_blocks", [4, N_BLOCKS], ids=["with blocks to go", "with the mark to go"])
+def test_full_in_mid_run(
+    n_blocks: int, small_disk: Path, store: Path, undisturbed: xr.Dataset, tmp_path: Path
 ) -> None:
     out, log = small_disk / "out.zarr", tmp_path / "log"
     filler = small_disk / "filler"
 
     def fill(step: Step) -> None:
-        if step.done == 4:
+        if step.done == n_blocks:
             free = os.statvfs(small_disk)
             filler.write_bytes(bytes(free.f_bavail * free.f_bsize))
 
@@ -58,8 +64,9 @@ def test_full_while_blocks_are_written(
         f"cannot write {out}: No space left on device; free some space or make it writable, then resume"
     )
     left = slc.status(out)
-    assert 4 <= left.n_done < N_BLOCKS
-    assert left.holder is None
+    assert n_blocks <= left.n_done <= max(n_blocks, N_BLOCKS - 1)
+    assert (left.is_finished, left.holder) == (False, None)
+    assert not (out / FINISHED_NAME).exists()
     assert slc.open_result(out).attrs["n_blocks_done"] == left.n_done
     with pytest.raises(StoreError, match="cannot write .*: No space left on device"):
         analyse(store, out, log)  # still full
@@ -67,6 +74,7 @@ def test_full_while_blocks_are_written(
     n_before = fits(log).total()
     assert same(analyse(store, out, log), undisturbed)
     assert fits(log).total() - n_before <= (N_BLOCKS - left.n_done) * 6
+    assert slc.status(out).is_finished
 
 
 def test_full_from_the_start(small_disk: Path, store: Path, tmp_path: Path) -> None:
@@ -147,6 +155,34 @@ def test_a_finished_result_opens_from_where_nobody_may_write(
     )
     with pytest.raises(StoreError, match="cannot write .*new.zarr: Read-only file system"):
         analyse(store, small_disk / "new.zarr", log)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
+def test_somebody_elses_folder(store: Path, undisturbed: xr.Dataset, tmp_path: Path) -> None:
+    """A half-finished result of a colleague: to be looked at, not to be gone on with."""
+    log = Path(os.devnull)
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are root's alone
+        shared = Path(folder)
+        shared.chmod(0o755)
+        subject, out = Path(shutil.copytree(store, shared / "subject.zarr")), shared / "out.zarr"
+        analyse(subject, out, log)
+        (out / FINISHED_NAME).unlink()
+        (out / "score" / "c" / "3" / "0" / "0").unlink()
+        os.seteuid(NOBODY)
+        try:
+            assert slc.status(out).n_done == slc.open_result(out).attrs["n_blocks_done"] == N_BLOCKS - 1
+            with pytest.raises(StoreError) as caught:
+                analyse(subject, out, log)
+            assert _one_line(caught) == (
+                f"cannot write to {out}: Permission denied; free some space or make it writable"
+            )
+            with pytest.raises(StoreError, match=r"^cannot write .*new\.zarr: Permission denied; ") as caught:
+                analyse(subject, shared / "new.zarr", log)
+            _one_line(caught)
+        finally:
+            os.seteuid(0)
+        assert sorted(os.listdir(shared)) == ["out.zarr", "subject.zarr"]
+        assert same(analyse(subject, out, log), undisturbed)
 
 
 def test_a_parent_that_is_missing_is_made(store: Path, undisturbed: xr.Dataset, tmp_path: Path) -> None:
