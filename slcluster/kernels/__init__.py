@@ -17,4 +17,22 @@ draws no random numbers. One sphere is one computation of fixed shape, so how ce
 cannot change a bit of the answer. Folds are index arrays, not masks, because solvers that stop early
 answer differently to another order of the samples; :func:`slcluster.kernels.folds.as_masks` gives masks to
 kernels that do not mind.
+
+Fast engines, which know their estimator, return what scores are computed from, as ``outputs`` asks:
+
+============== ============================================ ==============================================
+output         shape and dtype                              meaning
+============== ============================================ ==============================================
+confusion      (n_centers, n_permutations, n_folds, K, K)   int32, test samples of class (row) predicted
+                                                            as class (column)
+prediction     (n_centers, n_permutations, n_tested)        codes (int64), or float64 of a regression
+decision       (n_centers, n_permutations, n_tested, D)     float64, scikit-learn's ``decision_function``:
+                                                            D = 1 for two classes, K for more
+log_proba      (n_centers, n_permutations, n_tested, K)     float64, natural logarithm of class
+                                                            probabilities, where the estimator has them
+============== ============================================ ==============================================
+
+K is the number of classes. ``n_tested`` runs over the test samples of the first fold, then those of the second,
+and so on, each in the fold's own order. Every training part has a sample of every class. An empty sphere is all
+zeros in ``confusion``, -1 in ``prediction`` (NaN of a regression) and NaN elsewhere.
 """
