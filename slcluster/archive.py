@@ -19,7 +19,7 @@ from slcluster.kernels.spheres import sphere_halo, sphere_offsets
 from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
 from slcluster.schema import SCHEMA_VERSION
-from slcluster.store.lease import is_dead, read_lease
+from slcluster.store.lease import SILENCE_S, is_dead, read_lease, silence_s
 from slcluster.store.result import (
     blocks_done,
     create_result,
@@ -260,6 +260,8 @@ class Status:
         Process and host of the driver that computes it now.
     seconds_running : float or None
         Since that driver began.
+    seconds_silent : float or None
+        Since its last sign of life, of which there is one every ten seconds.
     blocks_per_s : float or None
         Rate of that driver.
     seconds_left : float or None
@@ -273,15 +275,20 @@ class Status:
     n_centers: int
     holder: str | None
     seconds_running: float | None
+    seconds_silent: float | None
     blocks_per_s: float | None
     seconds_left: float | None
 
     def __str__(self) -> str:
-        state = "finished" if self.is_finished else "running" if self.holder else "interrupted"
+        is_silent = (self.seconds_silent or 0) > SILENCE_S
+        is_running = self.holder is not None and not is_silent
+        state = "finished" if self.is_finished else "running" if is_running else "interrupted"
         text = f"{self.path}\n  {self.subject}: {state}, {self.n_done} of {self.n_blocks} blocks done"
-        if self.holder:
+        if is_silent:
+            text += f"\n  no sign of life from {self.holder} for {self.seconds_silent:.0f} s"
+        elif self.holder:
             text += f"\n  computed by {self.holder} for {self.seconds_running:.0f} s"
-        if self.blocks_per_s:
+        if is_running and self.blocks_per_s:
             text += f", {self.blocks_per_s:.3g} blocks/s, about {self.seconds_left:.0f} s left"
         if state == "interrupted":
             text += f"\n  to go on: slcluster resume {self.path}"
@@ -300,9 +307,9 @@ def status(path: str | Path) -> Status:
     attrs = read_result_attrs(path)
     done = blocks_done(path)
     n_done, held = int(done.sum()), read_lease(path)
-    running = rate = left = None
+    running = silent = rate = left = None
     if held and not is_dead(held):
-        running = max(0.0, time.time() - held["started"])
+        running, silent = max(0.0, time.time() - held["started"]), silence_s(held)
         fresh = n_done - held["n_done_at_start"]
         rate = fresh / running if running and fresh > 0 else None
         left = (len(done) - n_done) / rate if rate else None
@@ -315,6 +322,7 @@ def status(path: str | Path) -> Status:
         n_centers=attrs["n_centers"],
         holder=None if running is None or held is None else f"process {held['pid']} on {held['host']}",
         seconds_running=running,
+        seconds_silent=silent,
         blocks_per_s=rate,
         seconds_left=left,
     )

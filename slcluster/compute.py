@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from slcluster.blocks import Window, block_window
-from slcluster.errors import BlockError
+from slcluster.errors import BlockError, one_line
 from slcluster.kernels.generic import SphereFailure, cross_validate
 from slcluster.kernels.preparation import prepare
 from slcluster.kernels.spheres import find_spheres
@@ -104,7 +104,7 @@ def score_centers(
         cause = failure.__cause__
         raise BlockError(
             f"{plan.subject}, {name}, center at voxel {voxel}, fold {failure.fold}: "
-            f"{type(cause).__name__}: {' '.join(str(cause).split())}"
+            f"{type(cause).__name__}: {one_line(cause or failure)}"
         ) from cause
     # One set of targets: (center, fold, metric) to (center, metric, fold).
     return BlockScores(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,8 @@ from slcluster.store import Source, open_source
 
 __all__ = ["encode_targets", "make_design", "sample_column"]
 
-#: Metrics that are undefined where a test part lacks a class.
-_NEED_ALL_CLASSES = {
-    "average_precision",
-    "neg_log_loss",
-    "roc_auc",
-    "roc_auc_ovo",
-    "roc_auc_ovo_weighted",
-    "roc_auc_ovr",
-    "roc_auc_ovr_weighted",
-}
+#: scikit-learn's functions that are undefined where a test part lacks a class.
+_NEED_ALL_CLASSES = {"average_precision_score", "log_loss", "roc_auc_score"}
 
 
 def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +49,7 @@ def make_design(
     cv: Any,
     groups: str | None,
     target: str,
-    metrics: tuple[str, ...],
+    metrics: Mapping[str, Callable[..., Any]],
 ) -> Design:
     """Targets, groups and folds of an analysis.
 
@@ -71,8 +63,8 @@ def make_design(
         Decides between classification and regression.
     cv, groups, target
         As in :func:`slcluster.plan`.
-    metrics : tuple of str
-        scikit-learn's names of the scorers.
+    metrics : mapping of str to callable
+        From :func:`slcluster.estimators.score_functions`.
 
     Returns
     -------
@@ -105,10 +97,7 @@ def make_design(
             )
     else:
         targets = _numbers(values, target)
-        if "accuracy" in metrics:
-            raise InputError(
-                "scoring='accuracy' is for classifiers; pass scoring='r2' (or None for the estimator's own)"
-            )
+    _check_metrics(metrics, is_classes=classes is not None)
     group_of = np.zeros(len(runs), np.int64) if groups is None else sample_column(ds, groups, "groups")
     labels = targets if classes is None else classes[targets]
     folds = _folds(cv, labels, group_of, groups, estimator, classes is not None)
@@ -122,6 +111,19 @@ def make_design(
         groups=group_of,
         folds=folds,
     )
+
+
+def _check_metrics(metrics: Mapping[str, Callable[..., Any]], *, is_classes: bool) -> None:
+    """Refuse scikit-learn's metrics of the other kind of target; scorers of the user's own know what they do."""
+    other = {"_regression"} if is_classes else {"_classification", "_ranking"}
+    for name, function in metrics.items():
+        package, _, module = getattr(function, "__module__", "").rpartition(".")
+        if package == "sklearn.metrics" and module in other:
+            wanted = ("numbers", "accuracy") if is_classes else ("classes", "r2")
+            raise InputError(
+                f"scoring={name!r} is for predicted {wanted[0]}; pass scoring={wanted[1]!r}, or None for the "
+                "estimator's own"
+            )
 
 
 def sample_column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
@@ -212,7 +214,7 @@ def _validate(
     targets: np.ndarray,
     classes: np.ndarray | None,
     group_of: np.ndarray,
-    metrics: tuple[str, ...],
+    metrics: Mapping[str, Callable[..., Any]],
 ) -> None:
     try:
         validate_folds(folds, len(targets), None if classes is None else targets)
@@ -223,7 +225,7 @@ def _validate(
             f"fold {error.fold} (testing on group {held_out}) trains without any sample of {names}; "
             "change cv or the selection of samples"
         ) from None
-    needing = sorted(_NEED_ALL_CLASSES & set(metrics))
+    needing = [name for name, f in metrics.items() if getattr(f, "__name__", "") in _NEED_ALL_CLASSES]
     if classes is None or not needing:
         return
     for number, test in enumerate(folds.test):

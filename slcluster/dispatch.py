@@ -11,15 +11,33 @@ import dask
 from dask.callbacks import Callback
 from dask.delayed import delayed
 
-from slcluster.errors import BlockError, InputError, SlclusterError
+from slcluster.errors import BlockError, InputError, SlclusterError, one_line
 
-__all__ = ["WINDOW", "dispatch"]
+__all__ = ["WINDOW", "check_client", "dispatch"]
 
 #: Tasks handed to a scheduler at a time; more are handed over when half of them are done. A scheduler holds some
 #: kB for each task, and a million blocks must not be its memory.
 WINDOW = 512
 
 Key = tuple[str, str, int]
+
+
+def check_client(client: Any) -> None:
+    """Refuse what no work could be handed to.
+
+    Raises
+    ------
+    InputError
+        It is no client of Dask's, or a closed one.
+    """
+    if client is None:
+        return
+    if not (hasattr(client, "compute") and hasattr(client, "scheduler_info")):
+        raise InputError(f"client must be a distributed.Client, got {client!r}")
+    if client.status != "running":
+        raise InputError(
+            f"the client is {client.status}; pass a distributed.Client that is connected to a cluster"
+        )
 
 
 def dispatch(
@@ -60,11 +78,8 @@ def dispatch(
     client = client if client is not None else _active_client()
     if client is None:
         _through_scheduler(function, shared, numbers, advance)
-    elif client.status != "running":
-        raise InputError(
-            f"the client is {client.status}; pass a distributed.Client that is connected to a cluster"
-        )
     else:
+        check_client(client)
         _through_client(client, function, shared, numbers, name, advance)
 
 
@@ -130,14 +145,10 @@ def _raise_failure(name: str, future: Any) -> None:
         ) from error
     except CancelledError as error:
         raise BlockError(
-            f"{name} was dropped by the cluster ({_one_line(error)}); finished blocks are kept, resume when it runs"
+            f"{name} was dropped by the cluster ({one_line(error)}); finished blocks are kept, resume when it runs"
         ) from error
     except Exception as error:  # most likely a package that workers lack
-        raise BlockError(f"{name}, on the cluster: {type(error).__name__}: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise BlockError(f"{name}, on the cluster: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _through_scheduler(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -13,12 +14,12 @@ import xarray as xr
 
 from slcluster.archive import as_stored, create, open_result, stored_plan
 from slcluster.compute import compute_block
-from slcluster.dispatch import dispatch
-from slcluster.errors import BlockError, SlclusterError, StoreError
+from slcluster.dispatch import check_client, dispatch
+from slcluster.errors import BlockError, SlclusterError, StoreError, StorePathError, cannot_write, one_line
 from slcluster.plan import Plan
-from slcluster.progress import Progress, Step, listener
+from slcluster.progress import Listener, Progress, Step, listener
 from slcluster.store import subject_digest
-from slcluster.store.lease import Lease
+from slcluster.store.lease import Lease, check_free
 from slcluster.store.result import (
     blocks_done,
     finish_result,
@@ -29,7 +30,7 @@ from slcluster.store.result import (
     write_block,
 )
 
-__all__ = ["drive", "resume"]
+__all__ = ["check_out", "drive", "resume"]
 
 log = logging.getLogger("slcluster")
 
@@ -50,16 +51,16 @@ def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: P
     BlockError
         A block failed. Those done stay done.
     """
-    path = Path(out).expanduser().resolve()
+    check_client(client)
+    tell = listener(progress)
+    path = check_out(out, resume=resume)
     if os.path.lexists(path):
-        if not resume:
-            raise StoreError(f"{path} exists already; pass resume=True to go on with it, or another out")
         plan = as_stored(plan, path)
     else:
         create(plan, path)
     if _is_complete(path):
         return open_result(path)
-    _complete(plan, path, client, progress)
+    _complete(plan, path, client, tell)
     maps = open_result(path)
     if n_unconverged := maps.attrs["n_unconverged"]:
         log.warning(
@@ -69,6 +70,52 @@ def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: P
             plan.n_centers * len(plan.design.folds.train),
         )
     return maps
+
+
+def check_out(out: str | Path, *, resume: bool = True, plan: Plan | None = None) -> Path:
+    """Refuse a place where no result can be or go on, before anything is made or started for it.
+
+    Parameters
+    ----------
+    out : path
+    resume : bool
+        Whether a result that is there may go on.
+    plan : Plan, optional
+        The analysis that a result there must be of.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    StoreError
+        Something else is there, another driver holds it, or nothing can be written there.
+    PlanError
+        It is of another analysis; names the fields that differ.
+    """
+    path = Path(out).expanduser().resolve()
+    if not os.path.lexists(path):
+        parent = next(folder for folder in path.parents if folder.exists())
+        if not parent.is_dir():
+            raise cannot_write(path, _os_error(errno.ENOTDIR))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            is_read_only = os.statvfs(parent).f_flag & os.ST_RDONLY
+            raise cannot_write(path, _os_error(errno.EROFS if is_read_only else errno.EACCES))
+        return path
+    if not resume:
+        raise StorePathError(f"{path} exists already; pass resume=True to go on with it, or another out")
+    read_result_attrs(path)
+    if plan is not None:
+        as_stored(plan, path)
+    if not _is_complete(path):
+        check_free(path)
+    return path
+
+
+def _os_error(code: int) -> OSError:
+    return OSError(code, os.strerror(code))
 
 
 def resume(path: str | Path, *, client: Any = None, progress: Progress = None) -> xr.Dataset:
@@ -118,14 +165,14 @@ def _is_complete(path: Path) -> bool:
     return is_result_finished(path) and bool(blocks_done(path).all())
 
 
-def _complete(plan: Plan, path: Path, client: Any, progress: Progress) -> None:
+def _complete(plan: Plan, path: Path, client: Any, tell: Listener) -> None:
     """Hold the store, compute what is missing, mark it finished."""
     with Lease(path) as lease:
         sweep_result(path)
         done = blocks_done(path)
         lease.begin(int(done.sum()))
         try:
-            _compute_blocks(plan, path, done, client, progress, lease)
+            _compute_blocks(plan, path, done, client, tell, lease)
             _see_all_blocks(path)
             finish_result(path)
             sweep_result(path)
@@ -147,9 +194,9 @@ def _see_all_blocks(path: Path) -> None:
 
 
 def _compute_blocks(
-    plan: Plan, path: Path, done: np.ndarray, client: Any, progress: Progress, lease: Lease
+    plan: Plan, path: Path, done: np.ndarray, client: Any, tell: Listener, lease: Lease
 ) -> None:
-    tell, n_done = listener(progress), int(done.sum())
+    n_done = int(done.sum())
 
     def report() -> None:
         tell(Step(f"searchlight {plan.subject}", n_done, plan.n_blocks, "block"))
@@ -188,10 +235,6 @@ def _store_block(work: _Work, number: int) -> None:
     except SlclusterError:
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {_one_line(error)}"
+        what = f"{type(error).__name__}: {one_line(error)}"
         raise BlockError(f"{plan.subject}, block {number}: {what}") from error
     write_block(path, number, scores._asdict(), store_id=store_id)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import warnings
 
@@ -14,6 +16,9 @@ __all__ = [
     "SchemaError",
     "SlclusterError",
     "StoreError",
+    "StorePathError",
+    "cannot_write",
+    "one_line",
     "warn_caller",
 ]
 
@@ -42,12 +47,40 @@ class StoreError(SlclusterError):
     """A store is missing, unfinished, damaged, leased to another process, or cannot be written."""
 
 
+class StorePathError(StoreError, InputError):
+    """Nothing is where a store was named, or something else is; or something is where a new one shall be."""
+
+
 class PlanError(InputError):
     """The analysis as planned cannot be computed, or differs from the one being resumed."""
 
 
 class BlockError(SlclusterError):
     """Computing one block failed. The message names the subject, the block and the center."""
+
+
+#: What helps against the reasons for which a system does not write.
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space: your quota is used up",
+    errno.EACCES: "make it writable for you, or choose another place",
+    errno.EPERM: "make it writable for you, or choose another place",
+    errno.EROFS: "choose another place: this file system is read-only",
+    errno.ENOTDIR: "choose another place: a part of this path is a file, not a folder",
+    errno.EEXIST: "choose another place: a part of this path is a file, not a folder",
+}
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def cannot_write(path: str | os.PathLike[str], error: OSError, *, after: str = "") -> StoreError:
+    """The error for a place where the system does not write, with what helps against its reason."""
+    remedy = _REMEDIES.get(error.errno or 0, "free some space or choose another place")
+    return StoreError(f"cannot write {os.fspath(path)}: {one_line(error)}; {remedy}{after}")
 
 
 def warn_caller(message: str) -> None:

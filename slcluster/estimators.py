@@ -34,6 +34,7 @@ __all__ = [
     "nearest",
     "rebuild",
     "resolve",
+    "score_functions",
 ]
 
 #: Engines, with the version of their numerics (part of a plan's fingerprint).
@@ -233,12 +234,7 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
             raise InputError(f"{type(estimator).__name__} has no score method; pass scoring=")
         own = "r2" if is_regressor(estimator) else "accuracy" if is_classifier(estimator) else "score"
         return (own,), check_scoring(estimator, None), None
-    if isinstance(scoring, str) or callable(scoring):
-        scoring = {_metric_name(scoring): scoring}
-    elif not isinstance(scoring, Mapping):
-        scoring = _by_name(scoring)
-    if not scoring:
-        raise InputError("scoring names no metric; pass at least one")
+    scoring = _by_name(scoring)
     scorers = {name: _one_scorer(metric) for name, metric in scoring.items()}
     description = {
         name: metric if isinstance(metric, str) else describe(metric) for name, metric in scoring.items()
@@ -248,11 +244,37 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
     return tuple(scorers), check_scoring(estimator, scorers), description
 
 
+def score_functions(scoring: Any) -> dict[str, Callable[..., Any]]:
+    """The function of targets and predictions behind each metric; behind a plain callable itself.
+
+    Parameters
+    ----------
+    scoring
+        What :func:`make_scorer` takes.
+
+    Examples
+    --------
+    >>> score_functions("roc_auc")["roc_auc"].__name__
+    'roc_auc_score'
+    """
+    scorers = {} if scoring is None else _by_name(scoring)
+    return {name: _function_of(_one_scorer(metric)) for name, metric in scorers.items()}
+
+
+def _function_of(scorer: Any) -> Any:
+    return getattr(scorer, "_score_func", scorer)
+
+
 def _metric_name(metric: Any) -> str:
-    return metric if isinstance(metric, str) else getattr(metric, "__name__", "score")
+    return metric if isinstance(metric, str) else getattr(_function_of(metric), "__name__", "score")
 
 
 def _by_name(metrics: Any) -> dict[str, Any]:
+    """Metrics by the names that users will read."""
+    if isinstance(metrics, str) or callable(metrics):
+        return {_metric_name(metrics): metrics}
+    if isinstance(metrics, Mapping):
+        return _some(dict(metrics))
     if not isinstance(metrics, Iterable):
         raise _no_scoring(metrics)
     by_name: dict[str, Any] = {}
@@ -261,7 +283,13 @@ def _by_name(metrics: Any) -> dict[str, Any]:
         if name in by_name:
             raise InputError(f"two metrics are called {name!r}; pass a mapping of names to scorers")
         by_name[name] = metric
-    return by_name
+    return _some(by_name)
+
+
+def _some(metrics: dict[str, Any]) -> dict[str, Any]:
+    if not metrics:
+        raise InputError("scoring names no metric; pass at least one")
+    return metrics
 
 
 def _no_scoring(value: Any) -> InputError:

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 
 from slcluster.design import encode_targets, sample_column
-from slcluster.errors import DesignError, InputError
+from slcluster.errors import DesignError
 from slcluster.kernels.anova import anova
 from slcluster.kernels.preparation import prepare
-from slcluster.planner import usable_mask
+from slcluster.planner import check_preparation, usable_mask
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT, space_coords, validate
 from slcluster.store import open_source, source_of
 
@@ -55,8 +55,8 @@ def f_score(
     -------
     xarray.Dataset
         ``F``, ``p`` and ``neg_log10_p`` (clipped at 10, also where p underflows), float64, dims (x, y, z).
-        NaN outside the mask and for constant voxels. p values are per voxel and not corrected. As the
-        samples of one block are not independent, F is a description rather than a test.
+        NaN outside the mask and for constant voxels. p values are per voxel and not corrected. Samples that
+        follow each other are not independent, so F is a description rather than a test.
 
     Raises
     ------
@@ -72,8 +72,7 @@ def f_score(
     True
     """
     validate(ds, SUBJECT)
-    if standardize not in (None, "run"):
-        raise InputError(f'standardize must be None or "run", got {standardize!r}')
+    check_preparation(standardize, detrend)
     codes, classes = encode_targets(sample_column(ds, target, "target"), target)
     if len(codes) <= len(classes):
         raise DesignError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from slcluster.io.inputs import Inputs, find_inputs, read_inputs_mask, repetitio
 from slcluster.io.nifti import NiftiHeader
 from slcluster.io.volumes import VolumeReader
 from slcluster.progress import Listener, Progress, Step, listener
+from slcluster.sizes import parse_bytes
 from slcluster.store.staging import check_target
 from slcluster.store.subject import open_store
 from slcluster.store.writer import SubjectWriter, storable_columns, subject_writer
@@ -109,7 +109,7 @@ def ingest(
     (('x', 'y', 'z', 'sample'), dtype('int16'))
     """
     tell = listener(progress)
-    budget = _parse_bytes(memory_budget)
+    budget = parse_bytes(memory_budget, "memory_budget")
     check_target(store, overwrite)
     inputs = find_inputs(bold, subject, wants_events=labels is None and events is None)
     shape, storage = inputs.shape, _storage(inputs.headers)
@@ -142,15 +142,6 @@ def ingest(
             attrs=_attrs(inputs, summary, tr_s),
         )
     return open_store(path)
-
-
-def _parse_bytes(size: str | int) -> int:
-    """``"512MB"`` as bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", str(size).strip(), re.IGNORECASE)
-    if match is None:
-        raise InputError(f"memory_budget is {size!r}; expected bytes, or a size such as '512MB' or '2GiB'")
-    power = " kmgt".index(match[2].lower() or " ")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def _attrs(inputs: Inputs, summary: _Summary, tr_s: float | None) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from slcluster import blocks
 from slcluster.errors import PlanError
 from slcluster.kernels.folds import Folds
 from slcluster.kernels.spheres import RIM_TOLERANCE
+from slcluster.sizes import format_bytes
 
-__all__ = ["Design", "Geometry", "Plan", "array_digest", "choose_block_centers", "fit_memory", "format_bytes"]
+__all__ = ["Design", "Geometry", "Plan", "array_digest", "choose_block_centers", "fit_memory"]
 
 #: Seconds that one block should take: far above Dask's cost of a task, cheap to lose.
 _BLOCK_S = 5.0
@@ -264,15 +265,6 @@ class Plan:
 
 def _span(values: list[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
-
-
-def format_bytes(n_bytes: float) -> str:
-    """Bytes for people, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000 or unit == "GB":
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    raise AssertionError
 
 
 def array_digest(array: np.ndarray) -> str:

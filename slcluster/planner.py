@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from dask.utils import parse_bytes
 
 from slcluster import estimators
 from slcluster.design import make_design
@@ -24,9 +23,10 @@ from slcluster.plan import (
     with_blocks,
 )
 from slcluster.schema import SCHEMA_VERSION, SUBJECT, grid_affine, validate
+from slcluster.sizes import parse_bytes
 from slcluster.store import open_source, source_of
 
-__all__ = ["plan", "usable_mask"]
+__all__ = ["check_preparation", "plan", "usable_mask"]
 
 log = logging.getLogger("slcluster")
 
@@ -74,7 +74,8 @@ def plan(
     scoring : None, str, callable, sequence or mapping
         scikit-learn metric or metrics. None is the estimator's own score.
     process_mask : path, image or array, optional
-        Voxels that are centers, on the Dataset's grid; all of the mask where not given.
+        Voxels that are centers, on the Dataset's grid: those that are neither 0 nor NaN. All of the mask where
+        not given.
     standardize : {None, "run"}
         Z-score the analysed samples of each run (``ddof=1``), as the reference example does for its F map.
     detrend : bool
@@ -116,14 +117,20 @@ def plan(
     4
     """
     validate(ds, SUBJECT)
-    _check_words(standardize, min_voxels, block_centers)
+    check_preparation(standardize, detrend)
+    _check_counts(min_voxels=min_voxels, block_centers=block_centers)
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
     geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
-    design = make_design(ds, source, fitted, cv, groups, target, _scorer_names(metrics, metrics_described))
+    design = make_design(ds, source, fitted, cv, groups, target, estimators.score_functions(scoring))
     engine = estimators.choose_engine(engine, fitted)
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
+    if min_voxels > (largest := geometry.sphere_size.max(initial=0)):
+        raise GeometryError(
+            f"min_voxels={min_voxels}, but the largest sphere has {largest} voxels: every score would be NaN; "
+            "lower min_voxels or raise radius_mm"
+        )
     identity = {
         "schema_version": SCHEMA_VERSION,
         "store": None if source is None else source.digest,
@@ -161,26 +168,23 @@ def plan(
     chosen = block_centers or choose_block_centers(
         geometry.sphere_size, len(design.targets), len(design.folds.train), len(metrics)
     )
-    limit = None if memory_limit is None else _bytes(memory_limit)
+    limit = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)
 
 
-def _check_words(standardize: Any, min_voxels: Any, block_centers: Any) -> None:
-    if standardize not in (None, "run"):
+def check_preparation(standardize: Any, detrend: Any) -> None:
+    """Refuse words that :func:`slcluster.kernels.preparation.prepare` would take for something else."""
+    if standardize is not None and (not isinstance(standardize, str) or standardize != "run"):
         raise InputError(f'standardize must be None or "run", got {standardize!r}')
-    for name, value in (("min_voxels", min_voxels), ("block_centers", block_centers)):
-        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+    if not isinstance(detrend, bool | np.bool_):
+        raise InputError(f"detrend must be True or False, got {detrend!r}")
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        is_count = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if value is not None and (not is_count or value < 1):
             raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
-def _bytes(memory_limit: str | int) -> int:
-    try:
-        n_bytes = parse_bytes(memory_limit)
-    except (ValueError, AttributeError, TypeError):
-        n_bytes = 0
-    if n_bytes <= 0:
-        raise InputError(f'memory_limit must be bytes, or text such as "2GB", got {memory_limit!r}')
-    return n_bytes
 
 
 def usable_mask(ds: xr.Dataset, nonfinite: str, *, detrend: bool) -> np.ndarray:
@@ -222,17 +226,11 @@ def usable_mask(ds: xr.Dataset, nonfinite: str, *, detrend: bool) -> np.ndarray:
     return mask
 
 
-def _scorer_names(metrics: tuple[str, ...], described: Any) -> tuple[str, ...]:
-    """scikit-learn's names of the metrics, where they have one, also of those that the user named otherwise."""
-    scorers = described.values() if described else ()
-    return (*metrics, *(name for name in scorers if isinstance(name, str)))
-
-
 def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, mask: np.ndarray) -> Geometry:
     affine = grid_affine(ds)
     nx, ny, nz = mask.shape
     try:
-        radius_mm = float(radius_mm)
+        radius_mm = float("nothing" if isinstance(radius_mm, bool) else radius_mm)
     except (TypeError, ValueError):
         raise GeometryError(f"radius_mm must be a number of millimetres, got {radius_mm!r}") from None
     offsets = sphere_offsets(affine, radius_mm, (nx, ny, nz))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from slcluster.errors import InputError
+
 __all__ = ["Listener", "Progress", "Step", "listener"]
 
 
@@ -56,6 +58,11 @@ def listener(progress: Progress) -> Listener:
     callable
         Takes one :class:`Step`.
 
+    Raises
+    ------
+    InputError
+        If it is none of these.
+
     Examples
     --------
     >>> seen = []
@@ -68,6 +75,10 @@ def listener(progress: Progress) -> Listener:
         return lambda step: None
     if progress is True:
         return _Bar() if _has_screen() else _Lines()
+    if not callable(progress):
+        raise InputError(
+            f"progress must be None, True or a function of one slcluster.progress.Step, got {progress!r}"
+        )
     return progress
 
 

@@ -311,7 +311,7 @@ def subject_dataset(
     *grid, n_samples = bold.shape
     condition = ["rest"] * n_samples if condition is None else condition
     columns = {
-        "condition": np.asarray(condition, dtype=np.dtypes.StringDType()),
+        "condition": np.array([str(name) for name in condition], dtype=str),
         "run": np.zeros(n_samples, np.int64) if run is None else np.asarray(run, np.int64),
         "sample_index": np.arange(n_samples, dtype=np.int64),
         **{name: np.asarray(values) for name, values in columns.items()},

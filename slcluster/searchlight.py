@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 import shutil
-import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import xarray as xr
 
 from slcluster.archive import Status, open_result, status
-from slcluster.durable import drive, resume
-from slcluster.errors import InputError, PlanError
+from slcluster.dispatch import check_client
+from slcluster.durable import check_out, drive, resume
+from slcluster.errors import InputError, SlclusterError
 from slcluster.lazy import lazy_maps
 from slcluster.plan import Plan
 from slcluster.planner import plan as make_plan
-from slcluster.progress import Progress
+from slcluster.progress import Progress, listener
 from slcluster.store import subject_digest, write_array_store
+from slcluster.store.result import read_result_attrs
 
 __all__ = ["Status", "open_result", "resume", "searchlight", "status"]
 
@@ -83,6 +86,7 @@ def searchlight(
     >>> maps.score.dims
     ('x', 'y', 'z')
     """
+    _check_names(options)
     planned = make_plan(ds, **options)
     if out is None:
         return lazy_maps(planned, ds, overlap=overlap)
@@ -90,13 +94,36 @@ def searchlight(
         raise InputError("overlap=True is for lazy maps; leave out the out argument, or overlap")
     if planned.source_path is not None:
         return drive(planned, out, resume=resume, client=client, progress=progress)
-    planned, is_new = _keep(planned, ds, Path(out))
+    check_client(client)
+    tell = listener(progress)
+    path = check_out(out, resume=resume)
+    planned, is_new = _keep(planned, ds, path)
     try:
-        return drive(planned, out, resume=resume, client=client, progress=progress)
-    except PlanError:
-        if is_new:  # nothing was begun with it
-            shutil.rmtree(planned.source_path or "", ignore_errors=True)
+        return drive(planned, path, resume=resume, client=client, progress=tell)
+    except SlclusterError:
+        if is_new and not _is_begun(path, planned):
+            shutil.rmtree(str(planned.source_path), ignore_errors=True)
         raise
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """Refuse an option that :func:`slcluster.plan` does not have, in this function's own name."""
+    known = list(inspect.signature(searchlight).parameters)
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[1:])}"
+            raise TypeError(f"searchlight() has no argument {name!r}; {hint}")
+    if "radius_mm" not in options:
+        raise TypeError("searchlight() needs radius_mm, the radius of the spheres in millimetres")
+
+
+def _is_begun(path: Path, planned: Plan) -> bool:
+    """Whether a result at ``path`` is computed from the plan's source."""
+    try:
+        return bool(read_result_attrs(path)["source_path"] == planned.source_path)
+    except SlclusterError:
+        return False
 
 
 def _keep(planned: Plan, ds: xr.Dataset, out: Path) -> tuple[Plan, bool]:
@@ -104,10 +131,9 @@ def _keep(planned: Plan, ds: xr.Dataset, out: Path) -> tuple[Plan, bool]:
 
     The store is named after its content: going on with the same values finds it, other values never harm it.
     """
-    out = out.expanduser().resolve()
-    # A name that no user's store has: whatever is beside the result already is not ours to replace.
-    staging = out.with_name(f".{out.stem}.source-{uuid.uuid4().hex}.zarr")
-    write_array_store(ds, staging)
+    # A name that no user's store has: whatever else is beside the result is not ours to replace.
+    staging = out.with_name(f".{out.name}.samples.staging")
+    write_array_store(ds, staging, overwrite=True)
     digest = subject_digest(staging)
     path = out.with_name(f"{out.stem}.source-{digest[:12]}.zarr")
     is_new = not path.exists()

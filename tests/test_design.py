@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from sklearn.linear_model import Ridge
+from sklearn.metrics import make_scorer, roc_auc_score
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -25,6 +26,8 @@ from slcluster.errors import DesignError, InputError
 from slcluster.plan import Design
 from tests.conftest import OBLIQUE
 from tests.witness import Total, noise_dataset
+
+MY_AUC = make_scorer(roc_auc_score, response_method="decision_function")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,14 @@ def test_regressions_need_numbers(ds: xr.Dataset) -> None:
     )
     holes = ds.assign_coords(rt=("sample", [np.nan, *[1.0] * 23]))
     _refused(holes, "'rt' holds 1 non-finite values", estimator="ridge", scoring="r2", target="rt")
-    _refused(ds, "scoring='accuracy' is for classifiers", InputError, estimator="ridge", target="rt", cv=3)
+    _refused(
+        ds,
+        "scoring='accuracy' is for predicted classes; pass scoring='r2'",
+        InputError,
+        estimator="ridge",
+        target="rt",
+        cv=3,
+    )
 
 
 def test_rest_among_the_classes_is_warned_of(ds: xr.Dataset) -> None:
@@ -220,7 +230,7 @@ def test_a_test_fold_without_a_class_matters_only_to_some_scorers(ds: xr.Dataset
     uneven = _replaced(ds, ["face"] * 8 + ["face", "house"] * 8)
     for scoring in ("accuracy", "balanced_accuracy", None, "f1_macro"):
         _design(uneven, scoring=scoring)
-    for scoring in ("roc_auc", ["accuracy", "roc_auc"], {"auc": "roc_auc"}, "neg_log_loss"):
+    for scoring in ("roc_auc", ["accuracy", "roc_auc"], {"auc": "roc_auc"}, "neg_log_loss", MY_AUC):
         _refused(
             uneven,
             r"the test part of fold 0 has no sample of house, which \w+ needs; change cv",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -32,6 +35,7 @@ from slcluster.durable import resume
 from slcluster.errors import BlockError, InputError, PlanError, StoreError
 from slcluster.progress import Step
 from slcluster.store import open_store, write_array_store
+from slcluster.store.lease import LEASE_NAME
 from slcluster.store.result import BLOCK_ARRAYS, FINISHED_NAME
 from tests.conftest import OBLIQUE
 from tests.faults.driving import FORKING, analyse, count_done, in_threads, same, started, wait_for
@@ -414,6 +418,20 @@ class Unlucky(Total):
         super().fit(X, y)
         note(self.log, f"{zlib.crc32(X.tobytes()):08x}\n")
         return self
+
+
+def test_a_driver_elsewhere_that_fell_silent_is_told(ds: xr.Dataset, tmp_path: Path) -> None:
+    out = tmp_path / "out.zarr"
+    slc.searchlight(ds, out=out, **QUICK)
+    (out / FINISHED_NAME).unlink()
+    held = {"host": "node7", "place": "node7", "pid": 77, "n_done_at_start": 0, "token": "x"}
+    for silent_s, words in (
+        (3, "running, .* computed by process 77 on node7 for 300 s"),
+        (200, "interrupted, .* no sign of life from process 77 on node7 for 200 s .* resume"),
+    ):
+        times = {"started": time.time() - 300, "heartbeat": time.time() - silent_s}
+        (out / LEASE_NAME).write_text(json.dumps({**held, **times}))
+        assert re.search(words, " ".join(str(slc.status(out)).split()))
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])

@@ -158,10 +158,10 @@ def test_scorings_that_say_nothing_clear() -> None:
 
 
 def test_two_metrics_of_one_name_are_refused() -> None:
-    """Scorer objects have no name of their own; one of the two would be lost."""
+    """Scorer objects are called after their function; one of the two would be lost."""
     two = [make_scorer(fbeta_score, beta=1), make_scorer(fbeta_score, beta=2)]
     with pytest.raises(
-        InputError, match="two metrics are called 'score'; pass a mapping of names to scorers"
+        InputError, match="two metrics are called 'fbeta_score'; pass a mapping of names to scorers"
     ):
         estimators.make_scorer(two, LinearSVC())
 

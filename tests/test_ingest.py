@@ -275,7 +275,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("budget", ["lots", "", "-3MB", "1.2.3GB", "5XB"])
     def test_budgets_that_are_none(self, tmp_path: Path, budget: str) -> None:
-        with pytest.raises(InputError, match="expected bytes, or a size such as '512MB'"):
+        with pytest.raises(InputError, match='memory_budget must be bytes, or a size such as "512MB"'):
             _ingest(tmp_path / "none.nii", tmp_path / "s.zarr", memory_budget=budget)
 
     def test_peak_stays_under_the_budget(self, tmp_path: Path) -> None:

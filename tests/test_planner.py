@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.metrics import make_scorer, r2_score
 
 import slcluster as slc
 from slcluster.errors import GeometryError, InputError, SchemaError
@@ -248,9 +249,18 @@ def test_nothing_but_nan(ds: xr.Dataset) -> None:
         ({"nonfinite": "drop"}, "nonfinite must be one of error, zero, exclude, got 'drop'"),
         ({"min_voxels": 0}, "min_voxels must be a whole number of at least 1, got 0"),
         ({"min_voxels": 2.5}, r"min_voxels must be a whole number of at least 1, got 2\.5"),
+        ({"min_voxels": True}, "min_voxels must be a whole number of at least 1, got True"),
+        ({"detrend": "no"}, "detrend must be True or False, got 'no'"),
+        ({"radius_mm": True}, "radius_mm must be a number of millimetres, got True"),
+        ({"min_voxels": 1000}, "the largest sphere has .* voxels: every score would be NaN"),
+        ({"scoring": "r2"}, "scoring='r2' is for predicted numbers; pass scoring='accuracy'"),
+        ({"scoring": {"mine": make_scorer(r2_score)}}, "scoring='mine' is for predicted numbers"),
         ({"block_centers": -1}, "block_centers must be a whole number of at least 1, got -1"),
         ({"block_centers": "many"}, "block_centers must be a whole number of at least 1, got 'many'"),
-        ({"memory_limit": "lots"}, "memory_limit must be bytes, or text such as \"2GB\", got 'lots'"),
+        (
+            {"memory_limit": "lots"},
+            'memory_limit must be bytes, or a size such as "512MB" or "2GiB", got \'lots\'',
+        ),
         ({"memory_limit": 0}, "memory_limit must be bytes, .* got 0"),
         ({"memory_limit": -5}, "memory_limit must be bytes, .* got -5"),
         ({"estimator": "svm"}, "unknown estimator 'svm'; did you mean .*'svc'"),
@@ -260,6 +270,11 @@ def test_nothing_but_nan(ds: xr.Dataset) -> None:
 )
 def test_words_that_are_not_known(ds: xr.Dataset, options: dict[str, Any], words: str) -> None:
     _refused(ds, InputError, words, **options)
+
+
+def test_preparation_of_the_f_map_is_checked_likewise(ds: xr.Dataset) -> None:
+    with pytest.raises(InputError, match="detrend must be True or False, got 'no'"):
+        slc.f_score(ds, detrend="no")
 
 
 def test_something_that_is_no_subject(ds: xr.Dataset) -> None:

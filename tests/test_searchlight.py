@@ -29,6 +29,7 @@ from slcluster.progress import Step
 from slcluster.schema import grid_affine
 from slcluster.searchlight import resume
 from slcluster.store import open_store, write_array_store
+from slcluster.store.result import read_result
 from tests.conftest import OBLIQUE
 from tests.witness import (
     LATTICE,
@@ -195,9 +196,16 @@ def test_damaged_and_lost_blocks_are_computed_again(
 
 def test_blocks_of_nothing_but_nan_count_as_done(noise: xr.Dataset, tmp_path: Path) -> None:
     out = tmp_path / "out.zarr"
-    maps = slc.searchlight(noise, out=out, min_voxels=1000, **SVC)
-    assert maps["score"].isnull().all()
-    assert maps["sphere_size"].max() > 0
+    largest = int(slc.plan(noise, **SVC).geometry.sphere_size.max())
+    maps = slc.searchlight(noise, out=out, min_voxels=largest, **{**SVC, "block_centers": 3})
+    arrays, done = read_result(out)
+    assert done.all()
+    assert (
+        np.isnan(arrays["score"][: len(arrays["score"]) // 3 * 3].reshape(-1, 3 * arrays["score"][0].size))
+        .all(axis=1)
+        .any()
+    )
+    assert maps["score"].notnull().any()
     assert slc.status(out).is_finished
 
 
@@ -480,3 +488,47 @@ def test_groups_are_kept_together(noise: xr.Dataset) -> None:
     assert by_run.sizes["fold"] == 3
     assert by_pair.sizes["fold"] == 12
     _assert_same(by_run, slc.searchlight(ds, cv=leave_one_run_out(ds), groups=None, **options))
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "finished"])
+def test_a_refused_place_leaves_no_samples_of_a_changed_dataset(
+    there: str, noise: xr.Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.zarr"
+    options: dict[str, Any] = {}
+    if there == "file":
+        out.write_text("mine")
+    elif there == "folder":
+        out.mkdir()
+    else:
+        slc.searchlight(noise, out=out, **SVC)
+        options["resume"] = False
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(StoreError, match=r"out\.zarr"):
+        slc.searchlight(noise.assign(bold=noise["bold"] + 1), out=out, **SVC, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"client": 3}, "client must be a distributed.Client, got 3"),
+        ({"progress": 3}, "progress must be None, True or a function"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_a_store_is_made(
+    option: dict[str, Any], words: str, noise: xr.Dataset, tmp_path: Path
+) -> None:
+    for ds in (noise, noise.assign(bold=noise["bold"] + 1)):
+        with pytest.raises(InputError, match=words):
+            slc.searchlight(ds, out=tmp_path / "out.zarr", **SVC, **option)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_options_are_refused_in_its_own_name(noise: xr.Dataset) -> None:
+    with pytest.raises(
+        TypeError, match=r"^searchlight\(\) has no argument 'radius'; did you mean 'radius_mm'\?"
+    ):
+        slc.searchlight(noise, radius=3)
+    with pytest.raises(TypeError, match=r"^searchlight\(\) needs radius_mm"):
+        slc.searchlight(noise)

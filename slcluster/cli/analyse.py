@@ -13,7 +13,7 @@ import click
 from slcluster.cli.clusters import describe
 from slcluster.cli.files import shown, write_all
 from slcluster.cli.options import Sectioned, common, flags_of, job_of, model_of
-from slcluster.errors import InputError, SlclusterError, StoreError
+from slcluster.errors import InputError, SlclusterError, StorePathError
 from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, Job, OutputOptions, SelectOptions
 
 if TYPE_CHECKING:
@@ -86,11 +86,14 @@ def resume(ctx: click.Context, results: tuple[str, ...], **flags: Any) -> None:
       slcluster resume maps.zarr
       slcluster resume maps.zarr --cluster slurm.yaml --workers 32
     """
+    from slcluster.durable import check_out
     from slcluster.searchlight import open_result, status
     from slcluster.searchlight import resume as go_on
 
     options = model_of(ClusterOptions, flags)
     unfinished = [path for path in results if not status(path).is_finished]
+    for path in unfinished:
+        check_out(path)
     for path in results:
         if path not in unfinished:
             click.echo(_summary(open_result(path), path))
@@ -114,10 +117,18 @@ def run_job(job: Job, progress: Any) -> list[xr.Dataset]:
         As the functions that do the work. One subject of several that fails is told, and the others are done
         before this raises.
     """
+    from slcluster.durable import check_out
+
     if job.out is None:
         raise InputError("--out is missing: where the result store goes")
+    if len(job.store) == 1:
+        check_out(job.out)  # before a subject is ingested for nothing
     subjects = _subjects(job, progress)
     targets = _targets(job, subjects)
+    # A mistake must show before a cluster is waited for. One subject of several may fail later, by itself.
+    plans = [_planned(job, subject) for subject in subjects]
+    if len(plans) == 1:
+        check_out(targets[0], plan=plans[0])
     with _connected(job, [*job.store, *targets]) as client:
         return _compute_all(job, subjects, targets, client, progress)
 
@@ -138,7 +149,7 @@ def _subject(job: Job, path: Path) -> xr.Dataset:
     from slcluster.store import open_store, select
 
     if not path.exists():
-        raise StoreError(f"no store at {path}; write it with slcluster ingest, or give --bold")
+        raise StorePathError(f"no store at {path}; write it with slcluster ingest, or give --bold")
     return select(open_store(path), **job.select_arguments())
 
 
@@ -149,7 +160,7 @@ def _planned(job: Job, subject: xr.Dataset) -> Any:
 
 
 def _subjects(job: Job, progress: Any) -> list[xr.Dataset]:
-    """All subjects, ingested where asked, each planned: a mistake must show before a cluster is waited for."""
+    """All subjects, ingested where asked."""
     if job.bold is not None and len(job.store) > 1:
         raise InputError(
             f"--bold is of one subject, but there are {len(job.store)} stores; ingest each by itself"
@@ -161,8 +172,6 @@ def _subjects(job: Job, progress: Any) -> list[xr.Dataset]:
 
             ingest(store=path, progress=progress, **job.ingest_arguments())
         subjects.append(_subject(job, path))
-    for subject in subjects:
-        _planned(job, subject)
     return subjects
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from slcluster.cli.options import common
-from slcluster.errors import InputError, StoreError
+from slcluster.errors import InputError, cannot_write
 from slcluster.jobs import Job, load_job
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _own_folder(root: Path) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         (root / _MARK).write_text(_JOB.format(mark=root / _MARK, radius_mm=_RADIUS_MM))
     except OSError as error:
-        raise StoreError(f"cannot write {root}: {error.strerror}") from error
+        raise cannot_write(root, error) from error
     return root
 
 

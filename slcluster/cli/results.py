@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from slcluster.cli.options import common
-from slcluster.errors import StoreError
+from slcluster.errors import StorePathError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,7 +155,7 @@ def _stores(results: tuple[str, ...]) -> list[Path]:
             continue
         inside = sorted(child.parent for child in path.glob("*/zarr.json") if _is_result(child))
         if not inside:
-            raise StoreError(f"no result in {path}")
+            raise StorePathError(f"no result in {path}")
         paths += inside
     return paths
 

@@ -115,7 +115,7 @@ def _as_runs(column: pd.Series, place: str) -> np.ndarray:
     if len(wrong):
         raise DesignError(
             f"{place}: runs ({column.name!r}) must be whole numbers, "
-            f"row {wrong[0] + 1} has {column.iloc[wrong[0]]!r}"
+            f"row {wrong[0] + 1} has {column.tolist()[wrong[0]]!r}"
         )
     return numbers.astype(np.int64)
 
@@ -211,6 +211,6 @@ def _seconds(frame: pd.DataFrame, name: str, place: str) -> np.ndarray:
     values: Any = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
     wrong = np.flatnonzero(~np.isfinite(values))
     if len(wrong):
-        found = frame[name].iloc[wrong[0]]
+        found = frame[name].tolist()[wrong[0]]
         raise InputError(f"{place}: {name} in row {wrong[0] + 1} is {found!r}, expected seconds")
     return values

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from slcluster.errors import InputError, StoreError
+from slcluster.errors import InputError, cannot_write
 from slcluster.schema import grid_affine, source_affine
 
 __all__ = ["map_image", "to_nifti", "write_atomically", "write_images", "write_sidecar"]
@@ -183,7 +183,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         write(partial)
         os.replace(partial, path)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):  # not there when all went well, nor where no folder could be made
             partial.unlink()

@@ -198,7 +198,7 @@ def sample_columns(
     Raises
     ------
     InputError
-        If both labels and events are given, or events without a repetition time.
+        If both labels and events are given, labels with a shift, or events without a repetition time.
     DesignError
         If their number does not fit the samples.
     """
@@ -206,6 +206,11 @@ def sample_columns(
     run = np.repeat(np.arange(len(inputs.run_lengths), dtype=np.int64), inputs.run_lengths)
     if labels is not None and events is not None:
         raise InputError("both labels and events are given; expected one of them")
+    if labels is not None and shift_s:
+        raise InputError(
+            f"shift_s={shift_s} is for events; labels name the condition of every volume, so shift the rows of "
+            "their table instead"
+        )
     if labels is not None:
         table = read_labels(labels, n_samples, label_column=label_column, run_column=run_column)
         return {"run": run, **table}

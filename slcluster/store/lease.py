@@ -28,16 +28,17 @@ from typing import Any
 
 import psutil
 
-from slcluster.errors import StoreError
+from slcluster.errors import StoreError, cannot_write
 
-__all__ = ["LEASE_NAME", "Lease", "is_dead", "read_lease"]
+__all__ = ["LEASE_NAME", "SILENCE_S", "Lease", "check_free", "is_dead", "read_lease", "silence_s"]
 
 LEASE_NAME = "lease.json"
 
 log = logging.getLogger("slcluster")
 
 _HEARTBEAT_S = 10.0
-_SILENCE_S = 60.0
+#: A driver on another host that gave no sign of life for this long has ended.
+SILENCE_S = 60.0
 _POLL_S = 1.0
 _LOCK_PATIENCE_S = 10.0
 
@@ -64,6 +65,24 @@ def read_lease(store: str | Path) -> dict[str, Any] | None:
 def is_dead(held: dict[str, Any]) -> bool:
     """Whether it is certain that the process which wrote a lease has ended."""
     return held.get("place") == _place() and _state(held) == "dead"
+
+
+def check_free(store: str | Path) -> None:
+    """Refuse a store that a living driver of this host holds.
+
+    Raises
+    ------
+    StoreError
+        Names the holder.
+    """
+    held = read_lease(store)
+    if held is not None and _state(held) == "alive":
+        raise _is_held(store, held)
+
+
+def silence_s(held: dict[str, Any]) -> float:
+    """Seconds since the driver's last sign of life, by its own clock and this one."""
+    return max(0.0, time.time() - held.get("heartbeat", held["started"]))
 
 
 def _place() -> str:
@@ -119,9 +138,7 @@ class Lease:
         try:
             self._acquire()
         except OSError as error:
-            raise StoreError(
-                f"cannot write to {self._store}: {error.strerror or error}; free some space or make it writable"
-            ) from error
+            raise cannot_write(self._store, error) from error
         self._thread.start()
         return self
 
@@ -168,9 +185,7 @@ class Lease:
                     _HELD.add(self._token)
                     return
             if state == "alive" or silent is not None:
-                raise StoreError(
-                    f"{self._store} is being computed by {_holder(held)}; wait for it, or stop it and resume"
-                )
+                raise _is_held(self._store, held)
             self._wait_for_sign(held)
             silent = held
 
@@ -180,9 +195,9 @@ class Lease:
             "%s was being computed by %s; waiting up to %g s for a sign of life",
             self._store,
             _holder(held),
-            _SILENCE_S,
+            SILENCE_S,
         )
-        deadline = time.monotonic() + _SILENCE_S
+        deadline = time.monotonic() + SILENCE_S
         while time.monotonic() < deadline and read_lease(self._store) == held:
             time.sleep(_POLL_S)
 
@@ -220,6 +235,10 @@ class Lease:
                     self._write()
             except OSError:  # a full or vanished disk: the blocks' own errors say so
                 continue
+
+
+def _is_held(store: str | Path, held: dict[str, Any]) -> StoreError:
+    return StoreError(f"{store} is being computed by {_holder(held)}; wait for it, or stop it and resume")
 
 
 def _holder(held: dict[str, Any]) -> str:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import zarr
 
-from slcluster.errors import StoreError
+from slcluster.errors import StoreError, StorePathError
 from slcluster.schema import SCHEMA_VERSION, SUBJECT
 from slcluster.store.digest import DIGEST_NAME, check_digest
 
-__all__ = ["check_subject_store", "consolidate", "is_ours", "one_line", "plain_attrs", "root_attrs"]
+__all__ = ["check_subject_store", "consolidate", "is_ours", "plain_attrs", "root_attrs"]
 
 
 def root_attrs(root: Path) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def check_subject_store(root: Path) -> str:
         Where there is none, or it is not as it was written.
     """
     if not root.is_dir():
-        raise StoreError(f"no store at {root}; write one with slcluster.ingest(bold, store, mask=...)")
+        raise StorePathError(f"no store at {root}; write one with slcluster.ingest(bold, store, mask=...)")
     attrs = root_attrs(root)
     kind, version = attrs.get("slcluster"), attrs.get("schema_version")
     if kind and isinstance(version, int) and version > SCHEMA_VERSION:
@@ -55,9 +55,13 @@ def check_subject_store(root: Path) -> str:
             f"{root} has schema version {version}, this slcluster knows {SCHEMA_VERSION}; upgrade slcluster"
         )
     if not is_ours(root):
-        raise StoreError(f"{root} is not a slcluster store; expected a folder that slcluster.ingest wrote")
+        raise StorePathError(
+            f"{root} is not a slcluster store; expected a folder that slcluster.ingest wrote"
+        )
     if kind is not None and kind != SUBJECT.kind:
-        raise StoreError(f"{root} is a {kind} store; expected a subject store, as slcluster.ingest writes it")
+        raise StorePathError(
+            f"{root} is a {kind} store; expected a subject store, as slcluster.ingest writes it"
+        )
     return check_digest(root)
 
 
@@ -67,12 +71,6 @@ def consolidate(root: Path) -> None:
         # zarr warns that format 3 does not standardise this yet; every reader here is ours or xarray.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(root, zarr_format=3)
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
 
 
 def plain_attrs(attrs: Mapping[Any, Any]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from slcluster.errors import StoreError
+from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT
 from slcluster.store.digest import check_digest, write_digest
-from slcluster.store.metadata import consolidate, is_ours, one_line, plain_attrs, root_attrs
+from slcluster.store.metadata import consolidate, is_ours, plain_attrs, root_attrs
 from slcluster.store.staging import Staging
 
 __all__ = [
@@ -85,7 +85,7 @@ def create_result(
         If the path exists, cannot be written, or another process is creating a store there.
     """
     if os.path.lexists(path):
-        raise StoreError(f"{path} exists already; pass another out, or remove it")
+        raise StorePathError(f"{path} exists already; pass another out, or remove it")
     with Staging(path) as staging:
         about = {"slcluster": RESULT.kind, "schema_version": SCHEMA_VERSION, "store_id": uuid.uuid4().hex}
         attributes = {**plain_attrs(attrs), **about, "constants": list(constants)}
@@ -127,9 +127,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {one_line(error)}; free some space or make it writable, then resume"
-        ) from error
+        raise cannot_write(path, error, after="; then resume") from error
 
 
 def read_result_attrs(path: str | Path) -> dict[str, Any]:
@@ -144,13 +142,13 @@ def read_result_attrs(path: str | Path) -> dict[str, Any]:
     attrs = root_attrs(path)
     kind, version = attrs.get("slcluster"), attrs.get("schema_version")
     if not os.path.exists(path):
-        raise StoreError(f"no result at {path}; compute one with slcluster.searchlight(..., out=...)")
+        raise StorePathError(f"no result at {path}; compute one with slcluster.searchlight(..., out=...)")
     if not is_ours(path):
-        raise StoreError(
+        raise StorePathError(
             f"{path} is not a result store; expected what was given as out to slcluster.searchlight"
         )
     if kind == SUBJECT.kind:
-        raise StoreError(f"{path} is a subject store, not a result; open it with slcluster.open_store")
+        raise StorePathError(f"{path} is a subject store, not a result; open it with slcluster.open_store")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise StoreError(
             f"{path} has schema version {version}, this slcluster knows {SCHEMA_VERSION}; upgrade slcluster"

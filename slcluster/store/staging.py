@@ -10,8 +10,8 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
-from slcluster.errors import StoreError
-from slcluster.store.metadata import is_ours, one_line
+from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
+from slcluster.store.metadata import is_ours
 
 __all__ = ["Staging", "check_target"]
 
@@ -44,9 +44,13 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         raise StoreError(f"cannot write a store to {os.fspath(path)!r}: {one_line(error)}") from None
     if not is_store:
-        raise StoreError(f"{target} exists and is no slcluster store; choose another path (it is left alone)")
+        raise StorePathError(
+            f"{target} exists and is no slcluster store; choose another path (it is left alone)"
+        )
     if not overwrite:
-        raise StoreError(f"{target} exists; open it with open_store, or pass overwrite=True to replace it")
+        raise StorePathError(
+            f"{target} exists; open it with open_store, or pass overwrite=True to replace it"
+        )
     return target
 
 
@@ -109,10 +113,7 @@ class Staging:
             self._lock = None
 
     def _unwritable(self, error: OSError) -> StoreError:
-        return StoreError(
-            f"cannot write {self.target}: {one_line(error)}; free some space or choose another place "
-            "(nothing was left behind)"
-        )
+        return cannot_write(self.target, error, after=" (nothing was left behind)")
 
 
 def _sweep(target: Path) -> None:

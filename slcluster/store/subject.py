@@ -12,10 +12,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from slcluster.errors import DesignError, InputError, StoreError
+from slcluster.errors import DesignError, InputError, StoreError, one_line
 from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, space_coords, validate
 from slcluster.store.digest import DIGEST_NAME
-from slcluster.store.metadata import check_subject_store, one_line
+from slcluster.store.metadata import check_subject_store
 
 __all__ = ["open_store", "read_window", "select"]
 
@@ -60,6 +60,11 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
         ds = xr.Dataset({"bold": lazy["bold"].variable, **small.data_vars}, small.coords, small.attrs)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StoreError(f"cannot open {root}: {one_line(error)}") from error
+    # Fixed width: what users hand on (scikit-learn, astype) does not know NumPy's variable-width text.
+    text = {name: column for name, column in ds.coords.items() if column.dtype.kind == "T"}
+    ds = ds.assign_coords(
+        {name: column.copy(data=np.array(column.values.tolist(), str)) for name, column in text.items()}
+    )
     # The digest tells a store that was written again, at the same path, from the one opened here.
     ds.encoding = {**lazy.encoding, "digest": digest}
     ds = ds.assign_coords(space_coords(ds["affine"].values, ds.attrs))
@@ -141,8 +146,10 @@ def _occurring(ds: xr.Dataset, name: str, wanted: Sequence[Any]) -> np.ndarray:
     values = values.astype(object) if name == "condition" else values
     there = sorted(set(values.tolist()))
     unknown = [item for item in wanted if item not in there]
-    if unknown or not len(wanted):
-        asked = ", ".join(map(repr, unknown)) or "an empty list"
+    if not len(wanted):
+        raise DesignError(f"{name}s is empty; name some of {', '.join(map(repr, there))}, or leave it out")
+    if unknown:
+        asked = ", ".join(map(repr, unknown))
         raise DesignError(f"{name} {asked} does not occur; those that do: {', '.join(map(repr, there))}")
     return np.isin(values, np.array(list(wanted), dtype=values.dtype))
 

@@ -140,12 +140,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["export", "gone.zarr", "maps"], "no result at"),
     ],
 )
-def test_what_is_not_there_is_one_line_and_exit_code_1(
+def test_what_is_not_there_is_one_line_and_exit_code_2(
     words: list[str], message: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = invoke(*words)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert re.fullmatch(r"slcluster: error: [^\n]+\n", result.stderr)
     assert message in result.stderr
 
@@ -190,7 +190,7 @@ def test_how_a_command_ends(error: BaseException, code: int, last: str, failing:
 def test_debug_shows_the_traceback_anywhere_on_the_line() -> None:
     for words in (["--debug", "status", "gone.zarr"], ["status", "gone.zarr", "--debug"]):
         done = called(*words)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert done.stderr.startswith("Traceback (most recent call last):")
         assert done.stderr.splitlines()[-1].startswith("slcluster: error: no result at")
 

@@ -54,7 +54,7 @@ def test_ingest(files: dict[str, Path], tmp_path: Path, invoke: Invoke) -> None:
     assert "144 samples in 4 runs; conditions: face, house, rest; " in result.stdout
     assert slc.open_store(tmp_path / "s.zarr").attrs["subject"] == "sub-07"
     again = invoke(*words)
-    assert (again.exit_code, again.stdout) == (1, "")
+    assert (again.exit_code, again.stdout) == (2, "")
     assert "exists" in again.stderr
     assert invoke(*words, "--overwrite").exit_code == 0
     assert slc.open_store(tmp_path / "s.zarr").attrs["subject"] != "sub-07"

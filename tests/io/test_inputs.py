@@ -138,6 +138,7 @@ def test_columns_and_what_does_not_fit(tmp_path: Path) -> None:
     assert _columns(inputs, events=[events] * 2)["condition"].tolist() == ["x", *["rest"] * 3] * 2
     for given, error, message in [
         ({"labels": labels, "events": [events] * 2}, InputError, "both labels and events"),
+        ({"labels": labels, "shift_s": 4.5}, InputError, "shift_s=4.5 is for events; labels name"),
         ({"events": events}, DesignError, "1 tables of events for 2 runs; expected one per run"),
         ({"events": [events] * 2, "tr_s": None}, InputError, "events need the repetition time.*give tr="),
         ({"events": [events] * 2, "shift_s": np.nan}, InputError, "shift_s is nan; expected seconds"),

@@ -174,7 +174,7 @@ def test_a_read_only_folder(unprivileged: None) -> None:
         Path(folder).chmod(0o500)
         for path in (Path(folder, "s.zarr"), Path(folder, "deep", "s.zarr")):
             with pytest.raises(
-                StoreError, match=r"cannot write .*: Permission denied; free some space or choose"
+                StoreError, match=r"cannot write .*: Permission denied; make it writable for you, or choose"
             ):
                 _store(path)
         assert _names(Path(folder)) == []

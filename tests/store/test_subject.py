@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.preprocessing import LabelEncoder
 
 import slcluster as slc
 from slcluster.errors import DesignError, InputError, StoreError
@@ -135,7 +136,7 @@ def test_select_names_what_occurs(data: xr.Dataset) -> None:
         select(data, conditions=["faces", "house"])
     with pytest.raises(DesignError, match="run 7 does not occur; those that do: 0, 1, 2"):
         select(data, runs=[0, 7])
-    with pytest.raises(DesignError, match="condition an empty list does not occur"):
+    with pytest.raises(DesignError, match="conditions is empty; name some of"):
         select(data, conditions=[])
     with pytest.raises(DesignError, match="no sample is left"):
         select(data, conditions=["face"], where=np.array(CONDITIONS) == "rest")
@@ -172,3 +173,14 @@ def test_a_window_of_a_store_written_again_is_the_new_one(data: xr.Dataset, tmp_
 def test_a_window_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot read voxels"):
         read_window(tmp_path / "none.zarr", (slice(0, 1),) * 3)
+
+
+def test_text_is_of_a_width_that_others_know(tmp_path: Path) -> None:
+    names = ["face", "größer", "rest"]
+    ds = slc.subject_dataset(
+        np.zeros((2, 3, 4, 3), "f4"), affine=np.diag([2.0, 3.0, 4.0, 1.0]), condition=names
+    )
+    opened = open_store(write_array_store(ds, tmp_path / "s.zarr"))
+    for one in (ds, opened):
+        assert one["condition"].dtype.kind == "U"
+        assert LabelEncoder().fit(one["condition"].values).classes_.tolist() == names
