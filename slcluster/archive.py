@@ -106,7 +106,7 @@ def stored_plan(path: str | Path) -> Plan:
     """
     attrs, arrays = read_result_attrs(path), read_constants(path)
     identity = json.loads(attrs["identity"])
-    estimator, metrics, scorer = _stored_estimator(path, identity)
+    estimator, metrics, scorer, scorers = _stored_estimator(path, identity)
     plan = Plan(
         subject=attrs["subject"],
         source_path=attrs["source_path"],
@@ -116,6 +116,7 @@ def stored_plan(path: str | Path) -> Plan:
         design=_stored_design(arrays, json.loads(attrs["classes"])),
         estimator=estimator,
         scorer=scorer,
+        scorers=scorers,
         metrics=metrics,
         engine=identity["engine"],
         standardize=identity["standardize"],
@@ -132,7 +133,7 @@ def stored_plan(path: str | Path) -> Plan:
         **geometry_identity(plan.geometry),
         "groups": identity["groups"],
         "schema_version": SCHEMA_VERSION,
-        "engine_version": estimators.ENGINES.get(plan.engine),
+        "engine_version": _engine_version(plan.engine),
         "estimator": estimators.describe(estimator),
         "metrics": list(metrics),
     }
@@ -145,7 +146,9 @@ def stored_plan(path: str | Path) -> Plan:
     return plan
 
 
-def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[Any, tuple[str, ...], Any]:
+def _stored_estimator(
+    path: str | Path, identity: Mapping[str, Any]
+) -> tuple[Any, tuple[str, ...], Any, dict[str, Any]]:
     try:
         estimator = estimators.rebuild(identity["estimator"])
         scoring = identity["scoring"]
@@ -156,12 +159,19 @@ def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[An
                 for name, metric in metrics.items()
             }
         names, scorer, _ = estimators.make_scorer(scoring, estimator)
+        is_generic = identity["engine"] == "sklearn"
+        scorers = {} if is_generic else estimators.fast_scorers(scoring, estimator)
     except (ImportError, AttributeError, TypeError) as error:
         raise StoreError(
             f"the estimator that {path} was begun with does not exist in this scikit-learn ({error}); "
             "finish it with that version, or begin again elsewhere"
         ) from error
-    return estimator, names, scorer
+    return estimator, names, scorer, scorers
+
+
+def _engine_version(engine: str) -> int | None:
+    known = estimators.ENGINES.get(engine)
+    return None if known is None else known.version
 
 
 def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geometry:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from slcluster.blocks import Window, block_window
 from slcluster.errors import BlockError, one_line
+from slcluster.estimators import ENGINES
 from slcluster.kernels.generic import SphereFailure, cross_validate
 from slcluster.kernels.preparation import prepare
-from slcluster.kernels.spheres import find_spheres
+from slcluster.kernels.scores import needed_outputs, score
+from slcluster.kernels.spheres import Spheres, find_spheres
 from slcluster.plan import Plan
 from slcluster.store import read_window
 
@@ -21,6 +23,33 @@ __all__ = ["BlockScores", "compute_block", "read_slab", "score_centers"]
 #: liblinear is not repeatable when several threads of a process fit at once, so the scikit-learn engine
 #: computes one block at a time in a process. Processes, not threads, are how it scales.
 _SKLEARN_LOCK = threading.Lock()
+
+
+class _OneThread:
+    """Limits BLAS and OpenMP to one thread while any block is computed.
+
+    The limit is the process's: the first block to begin sets it, the last to end lifts it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._limits: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._n_inside == 0:
+                self._limits = threadpool_limits(1)
+            self._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._limits.restore_original_limits()
+
+
+_ONE_THREAD = _OneThread()
 
 
 class BlockScores(NamedTuple):
@@ -85,8 +114,10 @@ def score_centers(
         standardize=plan.standardize,
         zero_nonfinite=plan.nonfinite == "zero",
     )
+    if plan.engine != "sklearn":
+        return _fast(plan, bold, spheres)
     try:
-        with _SKLEARN_LOCK, threadpool_limits(1):
+        with _SKLEARN_LOCK, _ONE_THREAD:
             found = cross_validate(
                 bold,
                 design.targets[None],
@@ -111,3 +142,27 @@ def score_centers(
         np.ascontiguousarray(found["score"][:, 0].swapaxes(1, 2)),
         np.ascontiguousarray(found["n_unconverged"][:, 0]),
     )
+
+
+def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
+    """A block by the plan's fast engine. Needs no lock: kernels keep nothing and are repeatable under threads."""
+    design, engine = plan.design, ENGINES[plan.engine]
+    params = engine.params(plan.estimator, design.classes)
+    assert params is not None, "engines are chosen by what they compute"
+    if design.classes is not None:
+        params["n_classes"] = len(design.classes)
+    targets = design.targets[None]
+    with _ONE_THREAD:
+        found = engine.load()(
+            bold,
+            targets,
+            design.folds.train,
+            design.folds.test,
+            spheres,
+            outputs=needed_outputs(plan.scorers, engine.outputs),
+            **params,
+        )
+        scores = score(found, plan.scorers, targets, design.folds.test, design.classes)[:, 0]
+    scores[spheres.sizes() < max(plan.min_voxels, 1)] = np.nan
+    n_unconverged = np.zeros((len(scores), len(design.folds.test)), np.int32)
+    return BlockScores(np.ascontiguousarray(scores.swapaxes(1, 2)), n_unconverged)

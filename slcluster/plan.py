@@ -129,6 +129,8 @@ class Plan:
         Bytes of one value as stored.
     geometry, design : Geometry, Design
     estimator, scorer : objects
+    scorers : mapping
+        Metric to scikit-learn scorer, for fast engines.
     metrics : tuple of str
     engine : str
     standardize : None or "run"
@@ -149,6 +151,7 @@ class Plan:
     design: Design
     estimator: Any
     scorer: Any
+    scorers: Mapping[str, Any]
     metrics: tuple[str, ...]
     engine: str
     standardize: str | None
@@ -303,16 +306,19 @@ def design_identity(design: Design) -> dict[str, Any]:
     }
 
 
-def choose_block_centers(sphere_size: np.ndarray, n_samples: int, n_folds: int, n_metrics: int) -> int:
+def choose_block_centers(
+    sphere_size: np.ndarray, n_samples: int, n_folds: int, n_metrics: int, *, speed: float = 1.0
+) -> int:
     """Centers in a block, from a table of costs and never from a clock, so that plans can be repeated.
 
     A scikit-learn fit and score took 0.8 ms plus 0.17 ms for every voxel at 216 samples, on one core (the
-    default ``svc`` on raw BOLD, 8 to 146 voxels a sphere); blocks aim at five seconds.
+    default ``svc`` on raw BOLD, 8 to 146 voxels a sphere), a fast engine is ``speed`` times as fast; blocks aim
+    at five seconds.
     """
     if not len(sphere_size):
         return 1
     fit_s = 0.8e-3 + 0.17e-3 * float(np.mean(sphere_size)) * n_samples / 216
-    center_s = n_folds * (fit_s + 0.4e-3 * (n_metrics - 1))
+    center_s = n_folds * (fit_s + 0.4e-3 * (n_metrics - 1)) / speed
     fair_share = -(-len(sphere_size) // _MIN_BLOCKS)
     return int(np.clip(_BLOCK_S / center_s, 1, max(1, fair_share)))
 

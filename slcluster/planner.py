@@ -85,8 +85,9 @@ def plan(
         or take the voxels out of the mask.
     min_voxels : int
         Spheres of fewer voxels score NaN.
-    engine : {"auto", "sklearn"}
-        Code path; ``"auto"`` takes a fast engine where one computes exactly this estimator.
+    engine : str
+        Code path: ``"auto"`` takes a fast engine where one computes exactly this estimator and its metrics,
+        ``"sklearn"`` always exists, others are the keys of :data:`slcluster.estimators.ENGINES`.
     block_centers : int, optional
         Centers in a block; from a table of costs where not given. Does not change the result.
     memory_limit : str or int, optional
@@ -124,7 +125,7 @@ def plan(
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
     geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
     design = make_design(ds, source, fitted, cv, groups, target, estimators.score_functions(scoring))
-    engine = estimators.choose_engine(engine, fitted)
+    engine = estimators.choose_engine(engine, fitted, scoring)
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
     if min_voxels > (largest := geometry.sphere_size.max(initial=0)):
         raise GeometryError(
@@ -140,7 +141,7 @@ def plan(
         "scoring": metrics_described,
         "metrics": list(metrics),
         "engine": engine,
-        "engine_version": estimators.ENGINES[engine],
+        "engine_version": estimators.ENGINES[engine].version,
         "standardize": standardize,
         "detrend": bool(detrend),
         "nonfinite": nonfinite,
@@ -156,6 +157,7 @@ def plan(
         estimator=fitted,
         scorer=scorer,
         metrics=metrics,
+        scorers={} if engine == "sklearn" else estimators.fast_scorers(scoring, fitted),
         engine=engine,
         standardize=standardize,
         detrend=bool(detrend),
@@ -166,7 +168,11 @@ def plan(
         identity=identity,
     )
     chosen = block_centers or choose_block_centers(
-        geometry.sphere_size, len(design.targets), len(design.folds.train), len(metrics)
+        geometry.sphere_size,
+        len(design.targets),
+        len(design.folds.train),
+        len(metrics),
+        speed=estimators.ENGINES[engine].speed,
     )
     limit = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)

@@ -1,0 +1,154 @@
+"""What the name of an estimator stands for: names mean what they mean in nilearn 0.14's ``SearchLight``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+
+from slcluster.errors import InputError
+
+__all__ = ["DEFAULT_SEED", "NAMES", "is_classification", "nearest", "resolve"]
+
+#: Iterations nilearn gives to the estimators that stop at a number of them.
+_MAX_ITER = 10_000
+
+#: Seed of an estimator or splitter that was given none.
+DEFAULT_SEED = 0
+
+
+def _svc(penalty: str) -> Callable[[], BaseEstimator]:
+    def make() -> BaseEstimator:
+        from sklearn.svm import LinearSVC
+
+        return LinearSVC(penalty=penalty, max_iter=_MAX_ITER, random_state=0)
+
+    return make
+
+
+def _logistic(l1_ratio: int) -> Callable[[], BaseEstimator]:
+    def make() -> BaseEstimator:
+        from sklearn.linear_model import LogisticRegressionCV
+
+        return LogisticRegressionCV(
+            l1_ratios=(l1_ratio,), solver="liblinear", use_legacy_attributes=False, scoring="neg_log_loss"
+        )
+
+    return make
+
+
+def _linear_model(name: str) -> Callable[[], BaseEstimator]:
+    def make() -> BaseEstimator:
+        from sklearn import linear_model
+
+        return getattr(linear_model, name)()
+
+    return make
+
+
+def _svr() -> BaseEstimator:
+    from sklearn.svm import SVR
+
+    return SVR(kernel="linear", max_iter=_MAX_ITER)
+
+
+def _dummy_classifier() -> BaseEstimator:
+    from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier(strategy="stratified", random_state=0)
+
+
+def _dummy_regressor() -> BaseEstimator:
+    from sklearn.dummy import DummyRegressor
+
+    return DummyRegressor(strategy="mean")
+
+
+#: Name → function that makes the estimator.
+NAMES: dict[str, Callable[[], BaseEstimator]] = {
+    "svc": _svc("l2"),
+    "svc_l1": _svc("l1"),
+    "svc_l2": _svc("l2"),
+    "logistic": _logistic(0),
+    "logistic_l1": _logistic(1),
+    "logistic_l2": _logistic(0),
+    "ridge_classifier": _linear_model("RidgeClassifierCV"),
+    "dummy_classifier": _dummy_classifier,
+    "ridge": _linear_model("RidgeCV"),
+    "ridge_regressor": _linear_model("RidgeCV"),
+    "lasso": _linear_model("LassoCV"),
+    "lasso_regressor": _linear_model("LassoCV"),
+    "svr": _svr,
+    "dummy_regressor": _dummy_regressor,
+}
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A clause that offers the nearest known names: ``"did you mean 'svc'? ..."``."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"{hint}known: {', '.join(sorted(known))}"
+
+
+def resolve(estimator: str | BaseEstimator) -> BaseEstimator:
+    """The scikit-learn estimator that a name or an instance stands for.
+
+    Parameters
+    ----------
+    estimator : str or scikit-learn estimator
+        A key of :data:`NAMES`, or any object with ``fit`` and scikit-learn's parameter conventions.
+
+    Returns
+    -------
+    scikit-learn estimator
+        A clone. Every ``random_state`` that was None is :data:`DEFAULT_SEED`, so a map can be repeated.
+
+    Raises
+    ------
+    InputError
+        Unknown name (the nearest are offered), or not a scikit-learn estimator instance.
+
+    Examples
+    --------
+    >>> resolve("svc").max_iter
+    10000
+    """
+    if isinstance(estimator, str):
+        if estimator not in NAMES:
+            raise InputError(f"unknown estimator {estimator!r}; {nearest(estimator, list(NAMES))}")
+        return _seeded(NAMES[estimator]())
+    if isinstance(estimator, type):
+        raise InputError(
+            f"estimator must be an instance, got the class {estimator.__name__}; write {estimator.__name__}()"
+        )
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
+        raise InputError(
+            f"estimator must be a name ({', '.join(sorted(NAMES))}) or a scikit-learn estimator, "
+            f"got {type(estimator).__name__}"
+        )
+    return _seeded(clone(estimator))
+
+
+def _seeded(estimator: BaseEstimator) -> BaseEstimator:
+    params = estimator.get_params(deep=True)
+    for value in params.values():
+        # The splitter of a search within each sphere; cloning copied it.
+        if hasattr(value, "split") and getattr(value, "random_state", DEFAULT_SEED) is None:
+            value.random_state = DEFAULT_SEED
+    unset = {
+        name: DEFAULT_SEED
+        for name, value in params.items()
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    return estimator.set_params(**unset) if unset else estimator
+
+
+def is_classification(estimator: BaseEstimator, targets: np.ndarray) -> bool:
+    """Whether classes are predicted: by the estimator's own tag, else by whether targets are text or integer."""
+    if is_classifier(estimator):
+        return True
+    if is_regressor(estimator):
+        return False
+    return targets.dtype.kind not in "fc"
