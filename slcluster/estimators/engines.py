@@ -83,6 +83,14 @@ def _svm(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
 
 #: Name → engine. The first that computes an estimator is what ``engine="auto"`` takes.
 ENGINES: dict[str, Engine] = {
+    "svm": Engine(
+        kernel="svm.squared_hinge_svm",
+        version=1,
+        twin="LinearSVC with the squared hinge loss and the l2 penalty, at its optimum",
+        params=_svm,
+        outputs=("confusion", "prediction", "decision"),
+        speed=60.0,
+    ),
     "sklearn": Engine("generic.cross_validate", 1, "any estimator", lambda *_: {}, (), 1.0),
 }
 

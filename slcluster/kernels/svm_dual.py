@@ -1,0 +1,129 @@
+"""The squared-hinge SVM of many voxels: Newton on the samples' coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slcluster.kernels.cholesky import compiled, factor, solve_factored
+from slcluster.kernels.margins import EDGE, MAX_STEPS, PATIENCE, count_misplaced, step_length
+
+__all__ = ["fit_dual", "inner_products"]
+
+
+@compiled
+def inner_products(x, mean, scaling):
+    """What the dual needs of a sphere: G - a a'/κ, e = 1 + a/κ, and κ.
+
+    With G the inner products of the centred samples, a those with the mean, and κ = |m|² + s², the decision is
+    ``f = (G - a a'/κ) α + e t`` and the regulariser ``α' (G - a a'/κ) α + t²/κ``: the large products with the
+    mean, which would drown all others, are gone. Without intercept t is 0, and κ does not matter.
+    """
+    gram = np.dot(x.T, x)
+    n_samples = x.shape[1]
+    edge, kappa = np.zeros(n_samples), 1.0
+    if scaling > 0.0:
+        kappa = scaling * scaling
+        a = np.zeros(n_samples)
+        for j in range(len(mean)):
+            kappa += mean[j] * mean[j]
+            row = x[j]
+            for i in range(n_samples):
+                a[i] += mean[j] * row[i]
+        for i in range(n_samples):
+            b, row = a[i] / kappa, gram[i]
+            edge[i] = 1.0 + b
+            for k in range(n_samples):
+                row[k] -= b * a[k]
+    return gram, edge, kappa
+
+
+@compiled
+def _solve_dual(gram, edge, kappa, y, cost, chosen, size, work, alpha, beta, new_f):
+    """Coefficients (in alpha), intercept (returned) and decision of the samples chosen; beta is scratch."""
+    for j in range(size):
+        source, row = gram[chosen[j]], work[j]
+        for k in range(j, size):
+            row[k] = source[chosen[k]]
+        row[j] += 1.0 / cost[chosen[j]]
+        alpha[j], beta[j] = y[chosen[j]], edge[chosen[j]]
+    factor(work, size)
+    solve_factored(work, alpha, size)
+    solve_factored(work, beta, size)
+    above, below = 0.0, 1.0 / kappa
+    for j in range(size):
+        above += edge[chosen[j]] * alpha[j]
+        below += edge[chosen[j]] * beta[j]
+    t = above / below
+    for j in range(size):
+        alpha[j] -= t * beta[j]
+    for i in range(len(new_f)):
+        new_f[i] = edge[i] * t
+    _add_rows(gram, chosen, alpha, size, new_f)
+    return t
+
+
+@compiled
+def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
+    """Newton on the samples' coefficients, from a guess of the set. Leaves the set and the decision.
+
+    The guess decides how many steps it takes and nothing else: the last solution is made afresh from the set
+    alone, and samples on the edge are never in it.
+    """
+    n_samples = len(y)
+    alpha, beta, v = np.empty(n_samples), np.empty(n_samples), np.zeros(n_samples)
+    chosen, new_f = np.empty(n_samples, np.int64), np.empty(n_samples)
+    f[:] = 0.0
+    old_t = 0.0
+    fewest, patience = n_samples + 1, PATIENCE
+    for _ in range(MAX_STEPS):
+        size = 0
+        for i in range(n_samples):
+            if inside[i] and in_train[i] and cost[i] > 0.0:
+                chosen[size] = i
+                size += 1
+            else:
+                inside[i] = False
+        t = _solve_dual(gram, edge, kappa, y, cost, chosen, size, work, alpha, beta, new_f)
+        n_misplaced = count_misplaced(y, cost, in_train, new_f, inside)
+        if n_misplaced < fewest:
+            fewest, patience = n_misplaced, PATIENCE
+        else:
+            patience -= 1
+        # The step: of the coefficients in beta, of the decision in new_f.
+        for i in range(n_samples):
+            beta[i] = -v[i]
+            new_f[i] -= f[i]
+        for j in range(size):
+            beta[chosen[j]] += alpha[j]
+        at = 1.0
+        if n_misplaced > 0 and patience < 0:
+            r0, r1 = old_t * (t - old_t) / kappa, (t - old_t) ** 2 / kappa
+            for i in range(n_samples):
+                r0 += beta[i] * (f[i] - edge[i] * old_t)
+                r1 += beta[i] * (new_f[i] - edge[i] * (t - old_t))
+            at = step_length(y, cost, in_train, f, new_f, r0, r1)
+        old_t += at * (t - old_t)
+        n_edge = 0
+        for i in range(n_samples):
+            v[i] += at * beta[i]
+            f[i] += at * new_f[i]
+            slack = 1.0 - y[i] * f[i]
+            n_edge += inside[i] and slack <= EDGE
+            inside[i] = slack > (EDGE if n_misplaced == 0 else 0.0)
+        if n_misplaced == 0 and n_edge == 0:
+            return
+
+
+@compiled
+def _add_rows(rows, chosen, by, n_chosen, total):
+    """Add ``by[j] * rows[chosen[j]]`` to ``total``, j < n_chosen."""
+    n_fours = n_chosen // 4 * 4
+    for j in range(0, n_fours, 4):
+        r0, r1, r2, r3 = rows[chosen[j]], rows[chosen[j + 1]], rows[chosen[j + 2]], rows[chosen[j + 3]]
+        a0, a1, a2, a3 = by[j], by[j + 1], by[j + 2], by[j + 3]
+        for i in range(len(total)):
+            total[i] += (a0 * r0[i] + a1 * r1[i]) + (a2 * r2[i] + a3 * r3[i])
+    for j in range(n_fours, n_chosen):
+        r0, a0 = rows[chosen[j]], by[j]
+        for i in range(len(total)):
+            total[i] += a0 * r0[i]
