@@ -13,6 +13,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_another_version_is_refused(ds: xr.Dataset, tmp_path: Path, monkeypatch:
     begin(ds, out)
     text = r"was begun with another version of slcluster or scikit-learn, or is damaged: {} differ; finish it with"
     with monkeypatch.context() as patch:
-        patch.setitem(estimators.ENGINES, "sklearn", 2)
+        patch.setitem(estimators.ENGINES, "sklearn", replace(estimators.ENGINES["sklearn"], version=2))
         with pytest.raises(StoreError, match=text.format("engine_version")):
             resume(out)
         with pytest.raises(PlanError, match="it differs in: engine_version;"):
@@ -501,7 +502,7 @@ def test_a_second_driver_in_another_process_is_refused(store: Path, tmp_path: Pa
 def test_fits_that_stop_early_are_counted_over_all_processes(
     ds: xr.Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    options = {**QUICK, "estimator": LinearSVC(max_iter=1)}
+    options = {**QUICK, "estimator": LinearSVC(max_iter=1), "engine": "sklearn"}
     begin(ds, tmp_path / "out.zarr", **options)
     with caplog.at_level(logging.WARNING, "slcluster"):
         found = resume(tmp_path / "out.zarr")

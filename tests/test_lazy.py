@@ -202,7 +202,7 @@ def test_fewer_samples_than_voxels_under_two_threads() -> None:
     rng = np.random.default_rng(1)
     raw = (600 + 12 * rng.normal(size=(*shape, 24))).astype(np.float32)
     ds = slc.subject_dataset(raw, affine=OBLIQUE, condition=["a", "b"] * 12, run=np.repeat([0, 1, 2], 8))
-    options = {"radius_mm": 8.5, "block_centers": 3}
+    options = {"radius_mm": 8.5, "block_centers": 3, "engine": "sklearn"}
     alone = slc.searchlight(ds, **options).compute(scheduler="sync")
     assert np.median(alone["sphere_size"]) > 16, (
         "more voxels than training samples, so that the dual is chosen"

@@ -43,7 +43,7 @@ def plan(ds: xr.Dataset) -> Plan:
         {"block_centers": 1000},
         {"memory_limit": "2GB"},
         {"estimator": LinearSVC(max_iter=10_000, random_state=0)},  # what "svc" stands for
-        {"engine": "sklearn"},
+        {"engine": "svm"},  # what "auto" takes for it
         {
             "cv": [
                 (np.flatnonzero(np.arange(24) // 8 != r), np.flatnonzero(np.arange(24) // 8 == r))
@@ -70,7 +70,7 @@ def _another_run(ds: xr.Dataset) -> xr.Dataset:
 
 CHANGES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
     "radius": (None, {"radius_mm": 5.4}, ["radius_mm"]),
-    "estimator": (None, {"estimator": "ridge_classifier"}, ["estimator"]),
+    "estimator": (None, {"estimator": "ridge_classifier", "engine": "sklearn"}, ["engine", "estimator"]),
     "parameter": (None, {"estimator": LinearSVC(C=2, max_iter=10_000)}, ["estimator"]),
     "seed": (None, {"estimator": LinearSVC(max_iter=10_000, random_state=1)}, ["estimator"]),
     "folds": (None, {"cv": KFold(4)}, ["folds"]),
@@ -256,7 +256,7 @@ def test_it_prints_itself(ds: xr.Dataset) -> None:
         "3, training on 16 samples, testing on 8",
         "LinearSVC(max_iter=10000, random_state=0)",
         "accuracy (chance 0.5)",
-        "sklearn",
+        "engine       svm",
         "detrend runs, z-score runs",
         "an array in memory or a changed Dataset",
         "a worker; result store about",

@@ -279,7 +279,9 @@ def test_estimators_that_stop_early_are_reported_once(
 ) -> None:
     with caplog.at_level(logging.WARNING, "slcluster"), warnings.catch_warnings():
         warnings.simplefilter("error")
-        slc.searchlight(noise, out=tmp_path / "out.zarr", estimator=LinearSVC(max_iter=1), **SVC)
+        slc.searchlight(
+            noise, out=tmp_path / "out.zarr", estimator=LinearSVC(max_iter=1), engine="sklearn", **SVC
+        )
     n_fits = 3 * int(noise["mask"].sum())
     told = [record.getMessage() for record in caplog.records if "converged" in record.getMessage()]
     assert len(told) == 1
@@ -293,7 +295,7 @@ def test_the_result_says_how_it_was_made(stored: xr.Dataset, tmp_path: Path) -> 
     for attrs in (lazy.attrs, durable.attrs):
         assert attrs["subject"] == "array"
         assert attrs["estimator"] == "LinearSVC(max_iter=10000, random_state=0)"
-        assert (attrs["engine"], attrs["radius_mm"], attrs["chance"]) == ("sklearn", 5.5, 0.5)
+        assert (attrs["engine"], attrs["radius_mm"], attrs["chance"]) == ("svm", 5.5, 0.5)
         assert json.loads(attrs["class_counts"]) == {"face": 12, "house": 12}
         assert {"numpy", "scikit-learn", "slcluster"} <= set(json.loads(attrs["versions"]))
     assert np.array_equal(lazy["affine"], durable["affine"])

@@ -40,6 +40,7 @@ def describe(value: Any) -> Any:
 
     Examples
     --------
+    >>> from slcluster.estimators import resolve
     >>> describe(resolve("dummy_regressor"))["class"]
     'sklearn.dummy.DummyRegressor'
     """

@@ -40,6 +40,7 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
 
     Examples
     --------
+    >>> from slcluster.estimators import resolve
     >>> make_scorer(["accuracy", "balanced_accuracy"], resolve("svc"))[0]
     ('accuracy', 'balanced_accuracy')
     """

@@ -2,8 +2,9 @@
 
 Spheres give systems of some tens of unknowns, for which the calls into LAPACK cost more than the arithmetic.
 Matrices are C-ordered and only their upper triangles are used. Loops run along rows, four at a time, so that
-the compiler makes vector instructions of them. The flags let it fuse and regroup operations: the same numbers
-give the same bytes on one kind of processor, whatever else is computed beside them.
+the compiler makes vector instructions of them. It may neither fuse nor regroup operations: a function that is
+inlined twice would round in two ways, and a map depend on how many steps its neighbours took. Where a product
+and a sum are one rounding, :func:`fma` says so.
 """
 
 from __future__ import annotations
@@ -11,13 +12,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-__all__ = ["add_outer_products", "compiled", "factor", "solve_factored"]
+__all__ = ["add_outer_products", "compiled", "factor", "fma", "solve_factored"]
 
 #: Decorator of every compiled function: kept on disk, free of the interpreter's lock. Numba looks for changes in
 #: a function's own file only: who edits what others call removes their ``__pycache__``.
-compiled: Any = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
+
+
+def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), generate
+
+
+#: ``fma(a, b, c)`` is ``a * b + c`` with one rounding, in compiled functions, whatever the processor.
+fma: Any = intrinsic(_fma)
 
 
 @compiled
@@ -33,14 +47,14 @@ def add_outer_products(
             a0, a1, a2, a3 = c0 * r0[j], c1 * r1[j], c2 * r2[j], c3 * r3[j]
             line = matrix[j]
             for k in range(j, size):
-                line[k] += (a0 * r0[k] + a1 * r1[k]) + (a2 * r2[k] + a3 * r3[k])
+                line[k] = fma(a0, r0[k], fma(a1, r1[k], fma(a2, r2[k], fma(a3, r3[k], line[k]))))
     for i in range(n_fours, n_chosen):
         r0, c0 = rows[chosen[i]], weights[i]
         for j in range(size):
             a0 = c0 * r0[j]
             line = matrix[j]
             for k in range(j, size):
-                line[k] += a0 * r0[k]
+                line[k] = fma(a0, r0[k], line[k])
 
 
 @compiled
@@ -52,9 +66,9 @@ def factor(matrix: np.ndarray, size: int) -> bool:
             row = matrix[j]
             for i in range(start, j):
                 above = matrix[i]
-                a = above[j]
+                a = -above[j]
                 for k in range(j, size):
-                    row[k] -= a * above[k]
+                    row[k] = fma(a, above[k], row[k])
             if not row[j] > 0.0:
                 return False
             scale = 1.0 / np.sqrt(row[j])
@@ -63,10 +77,10 @@ def factor(matrix: np.ndarray, size: int) -> bool:
         if stop - start == 4:
             u0, u1, u2, u3 = matrix[start], matrix[start + 1], matrix[start + 2], matrix[start + 3]
             for j in range(stop, size):
-                a0, a1, a2, a3 = u0[j], u1[j], u2[j], u3[j]
+                a0, a1, a2, a3 = -u0[j], -u1[j], -u2[j], -u3[j]
                 row = matrix[j]
                 for k in range(j, size):
-                    row[k] -= (a0 * u0[k] + a1 * u1[k]) + (a2 * u2[k] + a3 * u3[k])
+                    row[k] = fma(a0, u0[k], fma(a1, u1[k], fma(a2, u2[k], fma(a3, u3[k], row[k]))))
     return True
 
 
@@ -76,12 +90,19 @@ def solve_factored(matrix: np.ndarray, right: np.ndarray, size: int) -> None:
     for j in range(size):
         row = matrix[j]
         right[j] /= row[j]
-        a = right[j]
+        a = -right[j]
         for k in range(j + 1, size):
-            right[k] -= a * row[k]
+            right[k] = fma(a, row[k], right[k])
     for j in range(size - 1, -1, -1):
         row = matrix[j]
-        total = right[j]
-        for k in range(j + 1, size):
-            total -= row[k] * right[k]
-        right[j] = total / row[j]
+        # Four sums at a time: one would wait for itself.
+        s0, s1, s2, s3 = right[j], 0.0, 0.0, 0.0
+        n_fours = (size - j - 1) // 4 * 4
+        for k in range(j + 1, j + 1 + n_fours, 4):
+            s0 = fma(-row[k], right[k], s0)
+            s1 = fma(-row[k + 1], right[k + 1], s1)
+            s2 = fma(-row[k + 2], right[k + 2], s2)
+            s3 = fma(-row[k + 3], right[k + 3], s3)
+        for k in range(j + 1 + n_fours, size):
+            s0 = fma(-row[k], right[k], s0)
+        right[j] = ((s0 + s1) + (s2 + s3)) / row[j]

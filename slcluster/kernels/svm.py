@@ -95,8 +95,11 @@ def squared_hinge_svm(
     costs = _costs(targets, in_train, n_classes, class_weight) * c
     n_centers = len(spheres.indptr) - 1
     decision = np.full((n_centers, len(targets), len(tested), n_problems), np.nan)
+    # Without intercept there is nothing that could take the means up.
+    means = bold.mean(axis=1, dtype=np.float64) if fit_intercept else np.zeros(len(bold))
     _all_spheres(
         bold,
+        means,
         np.asarray(spheres.indptr, np.int64),
         np.asarray(spheres.indices, np.int64),
         targets,
@@ -133,7 +136,7 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
 
 
 @compiled
-def _all_spheres(bold, indptr, indices, targets, in_train, tested, edges, costs, scaling, decision):
+def _all_spheres(bold, means, indptr, indices, targets, in_train, tested, edges, costs, scaling, decision):
     n_samples, n_folds, n_problems = bold.shape[1], len(edges) - 1, decision.shape[3]
     least = n_samples
     for fold in range(n_folds):
@@ -145,7 +148,7 @@ def _all_spheres(bold, indptr, indices, targets, in_train, tested, edges, costs,
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
             continue
-        x, mean = _centred(bold, columns, scaling > 0.0)
+        x, mean = _centred(bold, means, columns)
         is_dual = len(columns) + 1 > _DUAL_FROM * least
         if is_dual:
             gram, edge, kappa = inner_products(x, mean, scaling)
@@ -190,19 +193,12 @@ def _all_spheres(bold, indptr, indices, targets, in_train, tested, edges, costs,
 
 
 @compiled
-def _centred(bold, columns, is_centred):
-    """Voxels x samples in float64, less each voxel's mean; and the means. Not centred without intercept."""
+def _centred(bold, means, columns):
+    """A sphere's voxels x samples in float64, less each voxel's mean; and the means."""
     n_samples = bold.shape[1]
-    x = np.empty((len(columns), n_samples))
-    mean = np.zeros(len(columns))
+    x, mean = np.empty((len(columns), n_samples)), means[columns]
     for j in range(len(columns)):
         source, row = bold[columns[j]], x[j]
-        total = 0.0
         for i in range(n_samples):
-            row[i] = source[i]
-            total += row[i]
-        if is_centred:
-            mean[j] = total / n_samples
-            for i in range(n_samples):
-                row[i] -= mean[j]
+            row[i] = source[i] - mean[j]
     return x, mean

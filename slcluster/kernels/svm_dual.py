@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import compiled, factor, solve_factored
+from slcluster.kernels.cholesky import compiled, factor, fma, solve_factored
 from slcluster.kernels.margins import EDGE, MAX_STEPS, PATIENCE, count_misplaced, step_length
 
 __all__ = ["fit_dual", "inner_products"]
@@ -28,7 +28,7 @@ def inner_products(x, mean, scaling):
             kappa += mean[j] * mean[j]
             row = x[j]
             for i in range(n_samples):
-                a[i] += mean[j] * row[i]
+                a[i] = fma(mean[j], row[i], a[i])
         for i in range(n_samples):
             b, row = a[i] / kappa, gram[i]
             edge[i] = 1.0 + b
@@ -89,29 +89,39 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
             fewest, patience = n_misplaced, PATIENCE
         else:
             patience -= 1
-        # The step: of the coefficients in beta, of the decision in new_f.
+        # The solution, from here on in beta and new_f; or a part of the way to it.
         for i in range(n_samples):
-            beta[i] = -v[i]
-            new_f[i] -= f[i]
+            beta[i] = 0.0
         for j in range(size):
-            beta[chosen[j]] += alpha[j]
-        at = 1.0
+            beta[chosen[j]] = alpha[j]
         if n_misplaced > 0 and patience < 0:
-            r0, r1 = old_t * (t - old_t) / kappa, (t - old_t) ** 2 / kappa
-            for i in range(n_samples):
-                r0 += beta[i] * (f[i] - edge[i] * old_t)
-                r1 += beta[i] * (new_f[i] - edge[i] * (t - old_t))
-            at = step_length(y, cost, in_train, f, new_f, r0, r1)
-        old_t += at * (t - old_t)
+            t = _stop_short(y, cost, in_train, edge, kappa, f, v, old_t, new_f, beta, t)
+        old_t = t
         n_edge = 0
         for i in range(n_samples):
-            v[i] += at * beta[i]
-            f[i] += at * new_f[i]
+            v[i], f[i] = beta[i], new_f[i]
             slack = 1.0 - y[i] * f[i]
             n_edge += inside[i] and slack <= EDGE
             inside[i] = slack > (EDGE if n_misplaced == 0 else 0.0)
         if n_misplaced == 0 and n_edge == 0:
             return
+
+
+@compiled
+def _stop_short(y, cost, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
+    """Replace a solution (new_f, new_v, and t returned) by the best point on the way to it."""
+    dt = new_t - t
+    r0, r1 = t * dt / kappa, dt * dt / kappa
+    for i in range(len(y)):
+        new_f[i] -= f[i]
+        new_v[i] -= v[i]
+        r0 += new_v[i] * (f[i] - edge[i] * t)
+        r1 += new_v[i] * (new_f[i] - edge[i] * dt)
+    at = step_length(y, cost, in_train, f, new_f, r0, r1)
+    for i in range(len(y)):
+        new_f[i] = f[i] + at * new_f[i]
+        new_v[i] = v[i] + at * new_v[i]
+    return t + at * dt
 
 
 @compiled
@@ -122,8 +132,8 @@ def _add_rows(rows, chosen, by, n_chosen, total):
         r0, r1, r2, r3 = rows[chosen[j]], rows[chosen[j + 1]], rows[chosen[j + 2]], rows[chosen[j + 3]]
         a0, a1, a2, a3 = by[j], by[j + 1], by[j + 2], by[j + 3]
         for i in range(len(total)):
-            total[i] += (a0 * r0[i] + a1 * r1[i]) + (a2 * r2[i] + a3 * r3[i])
+            total[i] = fma(a0, r0[i], fma(a1, r1[i], fma(a2, r2[i], fma(a3, r3[i], total[i]))))
     for j in range(n_fours, n_chosen):
         r0, a0 = rows[chosen[j]], by[j]
         for i in range(len(total)):
-            total[i] += a0 * r0[i]
+            total[i] = fma(a0, r0[i], total[i])

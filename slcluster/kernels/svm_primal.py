@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, solve_factored
 from slcluster.kernels.margins import MAX_STEPS, PATIENCE, count_misplaced, step_length
 
 __all__ = ["as_rows", "fit_primal", "start"]
@@ -55,11 +55,11 @@ def _decide(x, v, size, f):
         a0, a1, a2, a3 = v[j], v[j + 1], v[j + 2], v[j + 3]
         x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
         for i in range(n_samples):
-            f[i] += (a0 * x0[i] + a1 * x1[i]) + (a2 * x2[i] + a3 * x3[i])
+            f[i] = fma(a0, x0[i], fma(a1, x1[i], fma(a2, x2[i], fma(a3, x3[i], f[i]))))
     for j in range(n_fours, n_voxels):
         a0, x0 = v[j], x[j]
         for i in range(n_samples):
-            f[i] += a0 * x0[i]
+            f[i] = fma(a0, x0[i], f[i])
 
 
 @compiled
@@ -87,7 +87,7 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
         inside[i] = not inside[i]
         a, row = by[k] * y[i], rows[i]
         for j in range(size):
-            right[j] += a * row[j]
+            right[j] = fma(a, row[j], right[j])
     add_outer_products(matrix, rows, changed, by, n_changed, size)
 
 

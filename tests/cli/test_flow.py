@@ -16,7 +16,7 @@ import yaml
 from distributed import LocalCluster
 
 import slcluster as slc
-from slcluster.cluster import connect
+from slcluster.cluster import make_cluster
 from slcluster.progress import Step
 from slcluster.store import write_array_store
 from tests.cli.conftest import Invoke
@@ -34,8 +34,9 @@ def expected(ready_store: Path) -> slc.searchlight:
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """Address of a scheduler that runs already."""
-    with connect("local", workers=1) as client:
-        yield client.scheduler.address
+    # No client in this process: it would be the active one, and what tests compute here would go to it.
+    with make_cluster("local", workers=1) as cluster:
+        yield cluster.scheduler_address
 
 
 def test_ingest(files: dict[str, Path], tmp_path: Path, invoke: Invoke) -> None:

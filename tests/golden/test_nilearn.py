@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold
 import slcluster as slc
 from tests.golden.nilearn_reference import RADIUS_MM, around, pipeline, spread, unbalanced
 
-SCORE = {"radius_mm": RADIUS_MM, "cv": KFold(4)}
+SCORE = {"radius_mm": RADIUS_MM, "cv": KFold(4), "engine": "sklearn"}
 
 
 def _scores(ds: xr.Dataset, where: np.ndarray | None = None, **options: object) -> np.ndarray:

@@ -63,7 +63,9 @@ def _by_hand(
     ids=lambda cv: str(cv).split("(")[0],
 )
 def test_splitters(cv: Any, faces_houses: xr.Dataset, where: np.ndarray) -> None:
-    maps = slc.searchlight(faces_houses, radius_mm=RADIUS_MM, cv=cv, process_mask=where).compute()
+    maps = slc.searchlight(
+        faces_houses, radius_mm=RADIUS_MM, engine="sklearn", cv=cv, process_mask=where
+    ).compute()
     y = np.array(faces_houses["condition"].values.tolist())
     estimator = LinearSVC(max_iter=10_000, random_state=0)
     found = _by_hand(faces_houses, where, estimator, y, cv=cv, groups=faces_houses["run"].values)
@@ -78,7 +80,9 @@ def test_train_need_not_be_the_complement_of_test(faces_houses: xr.Dataset, wher
         (np.flatnonzero(run < 3)[::-1], np.flatnonzero(run == 7)),
         (np.flatnonzero((run == 7) | (run == 8)), np.flatnonzero(run == 0)),
     ]
-    maps = slc.searchlight(faces_houses, radius_mm=RADIUS_MM, cv=cv, process_mask=where).compute()
+    maps = slc.searchlight(
+        faces_houses, radius_mm=RADIUS_MM, engine="sklearn", cv=cv, process_mask=where
+    ).compute()
     y = np.array(faces_houses["condition"].values.tolist())
     found = _by_hand(faces_houses, where, LinearSVC(max_iter=10_000, random_state=0), y, cv=cv)
     assert np.array_equal(maps["score_fold"].values[0][:, where].T, found)
@@ -89,7 +93,7 @@ def test_regression(faces_houses: xr.Dataset, where: np.ndarray) -> None:
     drift = faces_houses["sample_index"].values.astype(np.float64)
     ds = faces_houses.assign_coords(drift=("sample", drift))
     options = {"estimator": Ridge(alpha=2.0), "target": "drift", "scoring": None, "cv": 3}
-    maps = slc.searchlight(ds, radius_mm=RADIUS_MM, process_mask=where, **options).compute()
+    maps = slc.searchlight(ds, radius_mm=RADIUS_MM, engine="sklearn", process_mask=where, **options).compute()
     assert maps["metric"].values.tolist() == ["r2"]
     found = _by_hand(ds, where, Ridge(alpha=2.0), drift, cv=3)
     assert np.array_equal(maps["score_fold"].values[0][:, where].T, found)
@@ -97,7 +101,7 @@ def test_regression(faces_houses: xr.Dataset, where: np.ndarray) -> None:
 
 def test_three_conditions(haxby: xr.Dataset, where: np.ndarray) -> None:
     ds = slc.select(haxby, conditions=["face", "house", "cat"])
-    maps = slc.searchlight(ds, radius_mm=RADIUS_MM, cv=3, process_mask=where).compute()
+    maps = slc.searchlight(ds, radius_mm=RADIUS_MM, engine="sklearn", cv=3, process_mask=where).compute()
     y = np.array(ds["condition"].values.tolist())
     found = _by_hand(ds, where, LinearSVC(max_iter=10_000, random_state=0), y, cv=3)
     assert np.array_equal(maps["score_fold"].values[0][:, where].T, found)
