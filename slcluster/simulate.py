@@ -18,7 +18,7 @@ from slcluster.errors import InputError
 from slcluster.kernels.spheres import find_spheres, sphere_offsets
 from slcluster.schema import grid_affine, subject_dataset
 
-__all__ = ["PlantedAuc", "planted_auc", "planted_slices", "simulate"]
+__all__ = ["PlantedAuc", "planted_auc", "simulate"]
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 
@@ -260,29 +260,6 @@ def _run_effect(
     """A run's own level and its drift from first to last sample: float32 (n_mask_voxels, n_samples)."""
     level, slope = (sd * smooth.field(rng, mask)[:, None] for _ in range(2))
     return level + slope * np.linspace(-0.5, 0.5, n_samples, dtype=np.float32)
-
-
-def planted_slices(ds: xr.Dataset, *, n_slices: int, radius_mm: float) -> np.ndarray:
-    """A process mask of the axial slices that hold most centers whose sphere is wholly informative.
-
-    Parameters
-    ----------
-    ds : xarray.Dataset
-        From :func:`simulate`.
-    n_slices : int
-    radius_mm : float
-        Of the searchlight to come.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool (nx, ny, nz): the mask's voxels in those slices.
-    """
-    inside, _ = _wholly(ds, radius_mm)
-    best = np.argsort(-inside.sum(axis=(0, 1)), kind="stable")[:n_slices]
-    chosen = np.zeros(inside.shape, bool)
-    chosen[:, :, best] = ds["mask"].values[:, :, best]
-    return chosen
 
 
 class PlantedAuc(NamedTuple):

@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 
 from slcluster.errors import InputError
 from slcluster.schema import SUBJECT, validate
-from slcluster.simulate import planted_auc, planted_slices, simulate
+from slcluster.simulate import planted_auc, simulate
 
 SMALL: dict[str, Any] = {"shape": (17, 20, 14), "n_runs": 3, "n_informative": 2}
 
@@ -218,7 +218,9 @@ def _scores(ds: xr.Dataset, centers: np.ndarray, radius_mm: float) -> xr.DataArr
 @pytest.mark.parametrize("seed", [0, 11])
 def test_planted_spheres_are_found(seed: int) -> None:
     ds = simulate(seed=seed)
-    slices = planted_slices(ds, n_slices=1, radius_mm=5.6)
+    # The slice with the most informative voxels: each of these scores takes a second.
+    best = ds.informative.sum(("x", "y")).argmax().item()
+    slices = ds.mask.values & (np.arange(ds.sizes["z"]) == best)
     every = xr.zeros_like(ds.mask, float).where(slices)
     whole = planted_auc(ds, every, radius_mm=5.6)
     assert whole.n_outside >= 500
@@ -262,23 +264,6 @@ def test_auc_of_a_part_of_the_map(small: xr.Dataset) -> None:
 def test_auc_needs_centers_of_both_kinds(small: xr.Dataset) -> None:
     with pytest.raises(InputError, match=r"0 centers inside planted spheres and \d+ outside"):
         planted_auc(small, small["mean"].where(small.mask & ~small.informative), radius_mm=5.6)
-
-
-def test_slices_hold_most_informative_centers(small: xr.Dataset) -> None:
-    one, two = (planted_slices(small, n_slices=n, radius_mm=5.6) for n in (1, 2))
-    assert one.any(axis=(0, 1)).sum() == 1
-    assert two.any(axis=(0, 1)).sum() == 2
-    assert (one <= two).all()
-    best = int(np.flatnonzero(one.any(axis=(0, 1)))[0])
-    np.testing.assert_array_equal(one[:, :, best], small.mask.values[:, :, best])
-    blank = xr.zeros_like(small["mean"]).where(small.mask)
-    n_inside = []
-    for z in range(small.sizes["z"]):
-        try:
-            n_inside.append(planted_auc(small, blank.isel(z=z), radius_mm=5.6).n_inside)
-        except InputError:
-            n_inside.append(0)
-    assert n_inside[best] == max(n_inside) > 0
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ subject: simulated
 store: simulated.zarr
 
 conditions: [face, house]
-process_mask: files/slices.nii.gz
 radius_mm: {radius_mm}
 estimator: svc
 cv: {{class: KFold, params: {{n_splits: 4}}}}
@@ -44,7 +43,6 @@ workers: 2
 
 #: Off the lattice of the simulated voxels (3.5 x 3.75 x 3.75 mm), as in the reference example: 19 voxels a sphere.
 _RADIUS_MM = 5.6
-_N_SLICES = 2
 
 
 @click.command(short_help="Simulate a brain and analyse it from end to end.")
@@ -55,7 +53,7 @@ _N_SLICES = 2
 def demo(ctx: click.Context, folder: str, seed: int) -> None:
     """Simulate a brain with known informative spheres and analyse it from end to end.
 
-    Writes NIfTI files and labels as a scanner's would be, ingests them, runs the searchlight over some slices on
+    Writes NIfTI files and labels as a scanner's would be, ingests them, runs the searchlight over the whole brain on
     two workers, maps F, and leaves NIfTI maps, figures and sidecars in FOLDER (slcluster-demo where not given).
 
     \b
@@ -93,14 +91,12 @@ def _own_folder(root: Path) -> Path:
 
 
 def _simulate(root: Path, seed: int) -> xr.Dataset:
-    from slcluster.io.export import to_nifti, write_images
-    from slcluster.simulate import planted_slices, simulate
+    from slcluster.io.export import write_images
+    from slcluster.simulate import simulate
 
     click.echo(f"simulating a brain (seed {seed})", err=True)
     truth = simulate(seed=seed)
     write_images(truth, root / "files")
-    slices = truth["mask"].copy(data=planted_slices(truth, n_slices=_N_SLICES, radius_mm=_RADIUS_MM))
-    to_nifti(slices, root / "files" / "slices.nii.gz")
     return truth
 
 
