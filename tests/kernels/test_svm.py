@@ -11,6 +11,7 @@ from sklearn.svm import LinearSVC
 
 from slcluster.kernels.spheres import Spheres
 from slcluster.kernels.svm import squared_hinge_svm
+from tests.extended import decision_of, svm_weights
 
 N_SAMPLES, N_VOXELS = 72, 100
 RUNS = np.repeat(np.arange(6), 12)
@@ -67,34 +68,6 @@ def _fit(bold: np.ndarray, targets: np.ndarray, folds: Any, **params: Any) -> di
     )
 
 
-def _solve(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A symmetric system in extended precision, which LAPACK has not."""
-    factor, x = matrix.copy(), right.copy()
-    for j in range(len(x)):
-        factor[j, j:] /= np.sqrt(factor[j, j])
-        factor[j + 1 :, j + 1 :] -= np.outer(factor[j, j + 1 :], factor[j, j + 1 :])
-    for j in range(len(x)):
-        x[j] /= factor[j, j]
-        x[j + 1 :] -= factor[j, j + 1 :] * x[j]
-    for j in range(len(x))[::-1]:
-        x[j] = (x[j] - factor[j, j + 1 :] @ x[j + 1 :]) / factor[j, j]
-    return x
-
-
-def _twin(x: np.ndarray, y: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The decision on all samples of the weights that are optimal if just these samples are inside the margin.
-
-    In extended precision, and in the unknowns w and t = w·m + b, so that a large mean m costs no digits.
-    """
-    x = x.astype(np.longdouble)
-    mean = x.mean(axis=0)
-    z = np.column_stack([x - mean, np.ones(len(x), np.longdouble)])
-    shear = np.append(-mean, np.longdouble(1))
-    penalty = np.diag(np.append(np.ones(len(mean), np.longdouble), np.longdouble(0))) + np.outer(shear, shear)
-    matrix = penalty + 2 * z[inside].T @ z[inside]
-    return z @ _solve(matrix, 2 * z[inside].T @ y[inside].astype(np.longdouble))
-
-
 @pytest.mark.parametrize("n_classes", [2, 8])
 @pytest.mark.parametrize("kind", ["standardised", "raw", "large"])
 @pytest.mark.parametrize("splitter", list(SPLITTERS))
@@ -119,7 +92,8 @@ def test_it_is_the_optimum(splitter: str, kind: str, n_classes: int, samples: An
                 y = np.where(targets[0] == (1 if n_classes == 2 else problem), 1.0, -1.0)
                 inside = np.zeros(N_SAMPLES, bool)
                 inside[train] = (y * found)[train] < 1
-                expected = _twin(bold[np.asarray(columns)].T, y, inside)
+                x = bold[np.asarray(columns)].T
+                expected = decision_of(*svm_weights(x, y, inside), x)
                 slack = 1 - y * expected
                 assert (slack[inside] > -1e-8).all()
                 assert (slack[train][~inside[train]] < 1e-8).all()

@@ -1,0 +1,116 @@
+"""Scores from an engine's answers are those that scikit-learn's scorers give the estimator itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import get_scorer, make_scorer, matthews_corrcoef
+from sklearn.model_selection import KFold
+
+from slcluster.kernels.confusion import count_confusion
+from slcluster.kernels.scores import answers_of, needed_outputs, score
+
+N_CENTERS, N_SAMPLES = 5, 60
+FOLDS = [(train, test[::-1]) for train, test in KFold(3).split(np.zeros((N_SAMPLES, 1)))]
+TEST = [test for _, test in FOLDS]
+
+
+@pytest.fixture(scope="module")
+def x() -> np.ndarray:
+    """Samples of five spheres, rounded so that decisions tie now and then."""
+    return np.random.default_rng(0).normal(size=(N_CENTERS, N_SAMPLES, 4)).round(1)
+
+
+def _answers(
+    x: np.ndarray, targets: np.ndarray, labels: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[list[list[Any]]]]:
+    """What a fast engine would return, from scikit-learn's own fits; and these fits."""
+    n_classes, n_tested = len(labels), sum(map(len, TEST))
+    n_columns = 1 if n_classes == 2 else n_classes
+    shape = (N_CENTERS, len(targets), n_tested)
+    decision, log_proba = np.empty((*shape, n_columns)), np.empty((*shape, n_classes))
+    prediction = np.empty(shape, np.int64)
+    fitted: list[list[list[Any]]] = []
+    edges = np.cumsum([0, *map(len, TEST)])
+    for center in range(N_CENTERS):
+        fitted.append([])
+        for permutation, codes in enumerate(targets):
+            fitted[-1].append([])
+            for fold, (train, test) in enumerate(FOLDS):
+                one = LogisticRegression().fit(x[center, train], labels[codes[train]])
+                part = (center, permutation, slice(edges[fold], edges[fold + 1]))
+                samples = x[center, test]
+                decision[part] = one.decision_function(samples).reshape(len(test), -1)
+                log_proba[part] = one.predict_log_proba(samples)
+                prediction[part] = np.searchsorted(labels, one.predict(samples))
+                fitted[-1][-1].append(one)
+    confusion = count_confusion(prediction, targets, np.concatenate(TEST), edges, n_classes)
+    found = {"decision": decision, "log_proba": log_proba, "prediction": prediction, "confusion": confusion}
+    return found, fitted
+
+
+TWO = ["accuracy", "balanced_accuracy", "roc_auc", "neg_log_loss", "f1_macro", "matthews_corrcoef"]
+MANY = ["accuracy", "balanced_accuracy", "roc_auc_ovr", "neg_log_loss", "f1_macro"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [(["face", "house"], TWO), (["cat", "face", "house"], MANY)], ids=["two", "three"]
+)
+def test_classification(labels: list[str], names: list[str], x: np.ndarray) -> None:
+    classes = np.array(labels)
+    rng = np.random.default_rng(1)
+    targets = np.stack([rng.permutation(np.arange(N_SAMPLES) % len(labels)) for _ in range(2)])
+    found, fitted = _answers(x, targets, classes)
+    scorers = {name: get_scorer(name) for name in names}
+    scorers["own"] = make_scorer(matthews_corrcoef, sample_weight=None)
+    values = score(found, scorers, targets, TEST, classes)
+    assert values.shape == (N_CENTERS, 2, 3, len(scorers))
+    for metric, (name, scorer) in enumerate(scorers.items()):
+        expected = [
+            [
+                [
+                    scorer(fitted[c][p][f], x[c, test], classes[targets[p, test]])
+                    for f, test in enumerate(TEST)
+                ]
+                for p in range(2)
+            ]
+            for c in range(N_CENTERS)
+        ]
+        np.testing.assert_allclose(values[..., metric], expected, rtol=1e-12, err_msg=name)
+        if name in ("accuracy", "balanced_accuracy"):
+            assert np.array_equal(values[..., metric], expected)
+
+
+def test_regression(x: np.ndarray) -> None:
+    targets = np.random.default_rng(2).normal(size=(1, N_SAMPLES))
+    targets[0, TEST[1]] = 3.5  # R² has a rule of its own for constant targets
+    scorers = {
+        name: get_scorer(name) for name in ("r2", "neg_mean_squared_error", "neg_median_absolute_error")
+    }
+    fitted = [[Ridge().fit(x[c, train], targets[0, train]) for train, _ in FOLDS] for c in range(N_CENTERS)]
+    prediction = np.array(
+        [
+            [np.concatenate([fitted[c][f].predict(x[c, test]) for f, test in enumerate(TEST)])]
+            for c in range(N_CENTERS)
+        ]
+    )
+    values = score({"prediction": prediction}, scorers, targets, TEST, None)
+    for metric, scorer in enumerate(scorers.values()):
+        expected = [
+            [scorer(fitted[c][f], x[c, test], targets[0, test]) for f, test in enumerate(TEST)]
+            for c in range(N_CENTERS)
+        ]
+        np.testing.assert_allclose(values[:, 0, :, metric], expected, rtol=1e-12)
+
+
+def test_what_a_scorer_needs() -> None:
+    every = ("confusion", "prediction", "decision", "log_proba")
+    scorers = {name: get_scorer(name) for name in ("accuracy", "roc_auc", "f1_macro", "neg_log_loss")}
+    assert needed_outputs(scorers, every) == ("confusion", "decision", "log_proba", "prediction")
+    assert needed_outputs({"a": scorers["accuracy"]}, every) == ("confusion",)
+    assert answers_of(scorers["roc_auc"], ["prediction", "log_proba"]) == "log_proba"
+    assert answers_of(scorers["neg_log_loss"], ["prediction", "decision"]) is None
+    assert answers_of(lambda fitted, X, y: 0.0, every) is None  # may look at anything of the estimator
