@@ -18,7 +18,7 @@ from slcluster.kernels.folds import Folds, MissingClassError, validate_folds
 from slcluster.plan import Design
 from slcluster.store import Source, open_source
 
-__all__ = ["encode_targets", "make_design", "sample_column"]
+__all__ = ["encode_targets", "make_design", "sample_column", "warn_of_rest"]
 
 #: scikit-learn's functions that are undefined where a test part lacks a class.
 _NEED_ALL_CLASSES = {"average_precision_score", "log_loss", "roc_auc_score"}
@@ -40,6 +40,15 @@ def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarra
             f"{name!r} has only one class in the selected samples ({classes[0]}); select at least two conditions"
         )
     return codes.astype(np.int64), classes
+
+
+def warn_of_rest(target: str, classes: np.ndarray) -> None:
+    """Say that rest is compared with the conditions, which is rarely meant."""
+    if target == "condition" and "rest" in classes:
+        warn_caller(
+            "'rest' is one of the classes; select conditions first if it should not be one "
+            '(slc.select(ds, conditions=["face", "house"]))'
+        )
 
 
 def make_design(
@@ -90,11 +99,7 @@ def make_design(
     classes = None
     if estimators.is_classification(estimator, values):
         targets, classes = encode_targets(values, target)
-        if target == "condition" and "rest" in classes:
-            warn_caller(
-                "'rest' is one of the classes; select conditions first if it should not be decoded "
-                '(slc.select(ds, conditions=["face", "house"]))'
-            )
+        warn_of_rest(target, classes)
     else:
         targets = _numbers(values, target)
     _check_metrics(metrics, is_classes=classes is not None)
@@ -165,7 +170,9 @@ def _folds(
     if cv is None:
         if len(np.unique(group_of)) < 2:
             raise DesignError(
-                f"cv=None leaves one {groups or 'run'} out, but there is only one; pass cv= (for example cv=5)"
+                f"cv=None leaves one {groups or 'group'} out, but "
+                f"{'groups=None puts all samples in one' if groups is None else 'there is only one'}; "
+                "pass cv= (for example cv=5)" + (' or groups="run"' if groups is None else "")
             )
         cv = LeaveOneGroupOut()
     if isinstance(cv, Iterable) and not hasattr(cv, "split"):

@@ -29,6 +29,7 @@ from slcluster.store.result import (
     sweep_result,
     write_block,
 )
+from slcluster.store.staging import refuse_inside_store
 
 __all__ = ["check_out", "drive", "resume"]
 
@@ -96,6 +97,7 @@ def check_out(out: str | Path, *, resume: bool = True, plan: Plan | None = None)
         It is of another analysis; names the fields that differ.
     """
     path = Path(out).expanduser().resolve()
+    refuse_inside_store(path)
     if not os.path.lexists(path):
         parent = next(folder for folder in path.parents if folder.exists())
         if not parent.is_dir():

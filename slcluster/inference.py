@@ -8,13 +8,14 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from slcluster.design import encode_targets, sample_column
+from slcluster.design import encode_targets, sample_column, warn_of_rest
 from slcluster.errors import DesignError
 from slcluster.kernels.anova import anova
 from slcluster.kernels.preparation import prepare
 from slcluster.planner import check_preparation, usable_mask
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT, space_coords, validate
-from slcluster.store import open_source, source_of
+from slcluster.store import Source, open_source, source_of
+from slcluster.store.subject import check_unchanged
 
 __all__ = ["f_score"]
 
@@ -74,6 +75,7 @@ def f_score(
     validate(ds, SUBJECT)
     check_preparation(standardize, detrend)
     codes, classes = encode_targets(sample_column(ds, target, "target"), target)
+    warn_of_rest(target, classes)
     if len(codes) <= len(classes):
         raise DesignError(
             f"F needs more samples than classes, got {len(codes)} samples of {len(classes)} classes"
@@ -81,6 +83,7 @@ def f_score(
     mask = usable_mask(ds, nonfinite, detrend=detrend)
     bold, runs, chosen = _samples(ds, detrend)
     options = {"detrend": detrend, "standardize": standardize, "zero_nonfinite": nonfinite == "zero"}
+    source = source_of(ds)
     maps = da.map_blocks(
         _block,
         bold,
@@ -89,6 +92,7 @@ def f_score(
         chosen,
         codes,
         options,
+        source,
         chunks=(*bold.chunks[:3], (3,)),
         dtype=np.float64,
         meta=np.empty((0,) * 4),
@@ -144,8 +148,11 @@ def _block(
     chosen: np.ndarray,
     codes: np.ndarray,
     options: dict[str, Any],
+    source: Source | None,
 ) -> np.ndarray:
     """F, p and -log10 p of one chunk: (x, y, z, 3), NaN outside the mask."""
+    if source is not None:
+        check_unchanged(source.path, source.digest)
     inside = mask[..., 0]
     out = np.full((*inside.shape, 3), np.nan)
     if inside.any():

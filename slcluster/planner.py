@@ -22,7 +22,7 @@ from slcluster.plan import (
     geometry_identity,
     with_blocks,
 )
-from slcluster.schema import SCHEMA_VERSION, SUBJECT, grid_affine, validate
+from slcluster.schema import SCHEMA_VERSION, SUBJECT, grid_affine, on_axes, validate
 from slcluster.sizes import parse_bytes
 from slcluster.store import open_source, source_of
 
@@ -246,6 +246,7 @@ def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, mask: np.ndar
             f"radius_mm={radius_mm:g} is below the smallest voxel spacing ({spacing_mm:g} mm): "
             "every sphere is a single voxel"
         )
+    process_mask = on_axes(process_mask, {name: ds[name].values for name in "xyz"}, "process mask")
     wanted = (
         mask if process_mask is None else read_mask(process_mask, mask.shape, affine, name="process mask")
     )

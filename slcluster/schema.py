@@ -260,6 +260,35 @@ def grid_affine(ds: xr.Dataset | xr.DataArray) -> np.ndarray:
     return affine @ local
 
 
+def on_axes(volume: Any, axes: Mapping[str, np.ndarray], name: str) -> Any:
+    """A volume as an array on the grid with these axes, if it says where its voxels are.
+
+    Parameters
+    ----------
+    volume : object
+        Anything but an :class:`xarray.DataArray` is returned as it is.
+    axes : mapping of ``x``, ``y``, ``z`` to voxel indices
+    name : str
+        What the error calls it.
+
+    Raises
+    ------
+    SchemaError
+        If dimensions or voxel indices are others: a cropped or flipped volume would lie elsewhere.
+    """
+    if not isinstance(volume, xr.DataArray):
+        return volume
+    if set(volume.dims) != set(_XYZ):
+        raise SchemaError(f"{name} must have the dimensions x, y and z, got {volume.dims}")
+    for axis, wanted in axes.items():
+        if axis in volume.coords and not np.array_equal(volume[axis].values, wanted):
+            raise SchemaError(
+                f"{name} has other voxel indices along {axis} than the Dataset: cropped, flipped or in another "
+                "order; bring it to them with reindex_like(ds['mask'], fill_value=False)"
+            )
+    return volume.transpose(*_XYZ).values
+
+
 def subject_dataset(
     bold: Any,
     *,

@@ -46,7 +46,8 @@ def parse_bytes(size: str | int, name: str) -> int:
 
     try:
         has_number = not isinstance(size, bool) and any(map(str.isdigit, str(size)))
-        n_bytes = dask.utils.parse_bytes(size) if has_number else 0  # "GB" alone would be one
+        text = size if isinstance(size, str) else int(size)
+        n_bytes = dask.utils.parse_bytes(text) if has_number else 0  # "GB" alone would be one
     except (ValueError, AttributeError, TypeError, OverflowError):
         n_bytes = 0
     if n_bytes <= 0:

@@ -137,7 +137,7 @@ def test_none_leaves_one_run_out(ds: xr.Dataset) -> None:
 def test_one_run_has_nothing_to_leave_out(ds: xr.Dataset) -> None:
     one = ds.isel(sample=slice(0, 8))
     _refused(one, r"cv=None leaves one run out, but there is only one; pass cv= \(for example cv=5\)")
-    _refused(ds, "cv=None leaves one run out, but there is only one", groups=None)
+    _refused(ds, "groups=None puts all samples in one; pass cv= .* or groups=", groups=None)
     assert len(_design(one, cv=4).folds.train) == 4
 
 

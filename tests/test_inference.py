@@ -12,7 +12,7 @@ import xarray as xr
 from sklearn.feature_selection import f_classif
 
 import slcluster as slc
-from slcluster.errors import DesignError, GeometryError, InputError
+from slcluster.errors import DesignError, GeometryError, InputError, StoreError
 from slcluster.kernels.preparation import detrend_runs, zscore_runs
 from slcluster.schema import RESULT, grid_affine, validate
 from slcluster.store import open_store, write_array_store
@@ -227,3 +227,14 @@ def test_what_cannot_be_is_refused_in_one_line(
     with pytest.raises(kind, match=words) as caught:
         slc.f_score(change(ds) if change else ds, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_store_that_was_written_again_is_not_read(tmp_path: Path) -> None:
+    ds = noise_dataset(affine=OBLIQUE)
+    path = write_array_store(ds, tmp_path / "s.zarr")
+    maps = slc.f_score(slc.open_store(path))
+    before = maps.F.compute()
+    assert np.isfinite(before.values[ds["mask"].values]).all()
+    write_array_store(ds.assign(bold=ds["bold"][..., ::-1]), path, overwrite=True)
+    with pytest.raises(StoreError, match="was written again since this Dataset was opened"):
+        maps.F.compute()

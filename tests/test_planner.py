@@ -238,6 +238,16 @@ def test_nothing_but_nan(ds: xr.Dataset) -> None:
     )
 
 
+def test_a_labelled_process_mask_lies_where_its_indices_say(ds: xr.Dataset) -> None:
+    """By position it would be another part of the brain, without a word."""
+    wanted = ds["mask"] & (ds["x"] == 1)
+    plan = slc.plan(ds, radius_mm=5.5, process_mask=wanted.transpose("z", "x", "y"))
+    assert set(plan.geometry.centers_ijk[:, 0].tolist()) == {1}
+    for other in (wanted.isel(x=slice(None, None, -1)), wanted.assign_coords(x=wanted["x"] + 1)):
+        _refused(ds, SchemaError, "process mask has other voxel indices along x", process_mask=other)
+    _refused(ds, SchemaError, "must have the dimensions x, y and z", process_mask=wanted.isel(z=0))
+
+
 # --- words and numbers
 
 

@@ -534,3 +534,14 @@ def test_unknown_options_are_refused_in_its_own_name(noise: xr.Dataset) -> None:
         slc.searchlight(noise, radius=3)
     with pytest.raises(TypeError, match=r"^searchlight\(\) needs radius_mm"):
         slc.searchlight(noise)
+
+
+def test_a_place_inside_a_store_is_refused(stored: xr.Dataset, noise: xr.Dataset, tmp_path: Path) -> None:
+    """A result inside the subject's store would change the metadata that its digest guards."""
+    subject = write_array_store(noise, tmp_path / "s.zarr")
+    for ds in (slc.open_store(subject), noise):
+        with pytest.raises(InputError, match=r"lies inside the store .*s\.zarr; choose a place outside"):
+            slc.searchlight(ds, out=subject / "maps.zarr", **SVC)
+    with pytest.raises(StoreError, match="lies inside the store"):
+        write_array_store(noise, subject / "deep" / "t.zarr")
+    slc.open_store(subject)

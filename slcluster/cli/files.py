@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,14 +30,14 @@ def write_all(result: xr.Dataset, folder: Path, *, mean: xr.DataArray | None) ->
 def _draw(result: xr.Dataset, folder: Path, mean: xr.DataArray | None) -> list[Path]:
     from slcluster.plots import plot_f_map, plot_score_map, plot_sphere_size
 
-    start = f"{result.attrs['subject']}_"
+    start = _file_name(f"{result.attrs['subject']}_")
     if "score" not in result:
         path = folder / f"{start}F.png"
         plot_f_map(result, mean, path=path)
         return [path]
     paths = []
     for name, _ in _named_maps(result[["score"]], folds=False):
-        paths.append(folder / f"{start}{name}.png")
+        paths.append(folder / _file_name(f"{start}{name}.png"))
         plot_score_map(result, mean, metric=name.partition("-")[2] or None, path=paths[-1])
     paths.append(folder / f"{start}sphere_size.png")
     plot_sphere_size(result, mean, path=paths[-1])
@@ -65,14 +66,22 @@ def write_maps(
         The maps.
     """
     from slcluster.io.export import to_nifti, write_sidecar
+    from slcluster.store.staging import refuse_inside_store
 
     written = []
+    refuse_inside_store(folder.resolve() / "maps")
     for name, da in _named_maps(result, folds):
-        path = to_nifti(da, folder / f"{result.attrs['subject']}_{name}.nii.gz", background=background)
+        start = folder / _file_name(f"{result.attrs['subject']}_{name}")
+        path = to_nifti(da, f"{start}.nii.gz", background=background)
         about = {"file": path.name, "map": str(da.attrs.get("long_name", name)), "background": background}
-        write_sidecar(folder / f"{result.attrs['subject']}_{name}.json", {**about, **sidecar(result)})
+        write_sidecar(f"{start}.json", {**about, **sidecar(result)})
         written.append(path)
     return written
+
+
+def _file_name(text: str) -> str:
+    """Text as a file may be called, in any folder: a subject or a metric may have any name."""
+    return re.sub(r"[^\w.+-]", "-", text).lstrip(".") or "-"
 
 
 def _named_maps(result: xr.Dataset, folds: bool) -> Iterator[tuple[str, xr.DataArray]]:

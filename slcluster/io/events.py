@@ -51,6 +51,11 @@ def read_labels(
     DesignError
         If the number of rows is not the number of samples, or a value is missing.
     """
+    if not isinstance(labels, pd.DataFrame | str | os.PathLike):
+        raise InputError(
+            f"labels must be a path or a DataFrame with one row a volume, got {type(labels).__name__}; for a list "
+            "of conditions: pandas.DataFrame({'condition': conditions, 'run': runs})"
+        )
     table = labels if isinstance(labels, pd.DataFrame) else read_table(Path(labels))
     place = "labels" if isinstance(labels, pd.DataFrame) else str(labels)
     if len(table) != n_samples:
@@ -58,14 +63,29 @@ def read_labels(
     condition = _column(table, label_column, _CONDITION_NAMES, place, "label_column")
     assert condition is not None
     run = _column(table, run_column, _RUN_NAMES, place, "run_column")
+    _check_names(table, {condition, run}, place)
     columns = {"condition": _as_text(table[condition], place)}
     if run is not None:
         columns["run"] = _as_runs(table[run], place)
     for name in table.columns:
         if name not in (condition, run):
-            # A store lists its columns separated by blanks.
-            columns[str(name).strip().replace(" ", "_")] = _as_values(table[name])
+            columns[_stored_name(name)] = _as_values(table[name])
     return columns
+
+
+def _stored_name(name: Any) -> str:
+    """A store lists its columns separated by blanks."""
+    return str(name).strip().replace(" ", "_")
+
+
+def _check_names(table: pd.DataFrame, used: set[str | None], place: str) -> None:
+    """Refuse columns of which one would take another's place in the store."""
+    names = ["condition", "run", *(_stored_name(name) for name in table.columns if name not in used)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"{place} has two columns that would be {name!r} in the store; rename or drop one"
+            )
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -90,9 +110,11 @@ def _column(
         if asked not in names:
             raise InputError(f"{place} has no column {asked!r} ({argument}); it has {', '.join(names)}")
         return asked
-    for name in usual:
-        if name in names:
-            return name
+    found = [name for name in usual if name in names]
+    if len(found) > 1 or names.count(found[0] if found else "") > 1:
+        raise InputError(f"{place} has the columns {', '.join(found)}; say which one to use as {argument}")
+    if found:
+        return found[0]
     if argument == "run_column":
         return None
     raise InputError(
@@ -124,9 +146,10 @@ def _as_values(column: pd.Series) -> np.ndarray:
     """Numbers where every value is one, else text."""
     if column.dtype.kind in "biuf":
         return column.to_numpy()
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not numbers.isna().any():
-        return numbers.to_numpy()
+    if column.dtype.kind not in "mM":  # times would become bare numbers
+        numbers = pd.to_numeric(column, errors="coerce")
+        if not numbers.isna().any():
+            return numbers.to_numpy()
     return np.array([str(value) for value in column.tolist()], dtype=object)
 
 

@@ -16,6 +16,7 @@ from slcluster.io.bids import brain_mask_beside, entities, find_runs, repetition
 from slcluster.io.events import conditions_of_events, read_labels
 from slcluster.io.grid import check_same_grid, read_mask
 from slcluster.io.nifti import NiftiHeader, read_header
+from slcluster.schema import on_axes
 
 __all__ = ["Inputs", "find_inputs", "read_inputs_mask", "repetition_time", "sample_columns"]
 
@@ -131,6 +132,7 @@ def read_inputs_mask(mask: Any, inputs: Inputs) -> np.ndarray:
     """
     first = inputs.headers[0]
     if mask is not None:
+        mask = on_axes(mask, dict(zip("xyz", map(np.arange, first.shape[:3]), strict=True)), "mask")
         return read_mask(mask, first.shape[:3], first.affine)
     beside = [brain_mask_beside(header.path) for header in inputs.headers]
     for found, header in zip(beside, inputs.headers, strict=True):
@@ -206,6 +208,8 @@ def sample_columns(
     run = np.repeat(np.arange(len(inputs.run_lengths), dtype=np.int64), inputs.run_lengths)
     if labels is not None and events is not None:
         raise InputError("both labels and events are given; expected one of them")
+    if not isinstance(shift_s, int | float | np.number) or not np.isfinite(shift_s):
+        raise InputError(f"shift_s is {shift_s!r}; expected seconds")
     if labels is not None and shift_s:
         raise InputError(
             f"shift_s={shift_s} is for events; labels name the condition of every volume, so shift the rows of "
@@ -226,8 +230,6 @@ def sample_columns(
         raise InputError(
             "events need the repetition time, and neither a sidecar nor the header has it; give tr="
         )
-    if not np.isfinite(shift_s):
-        raise InputError(f"shift_s is {shift_s!r}; expected seconds")
     conditions = [
         conditions_of_events(table, n, tr_s=tr_s, shift_s=shift_s, label_column=label_column)
         for table, n in zip(tables, inputs.run_lengths, strict=True)

@@ -191,7 +191,7 @@ def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None
     score, metric = _one_metric(_variable(result, "score", "searchlight"), result, metric)
     score = _finite(score)
     chance = _chance(result, metric)
-    low = chance if threshold is None else float(threshold)
+    low = chance if threshold is None else _number(threshold)
     is_shown = score.notnull() if low is None else score > low
     label = metric if chance is None else f"{metric} (chance {chance:.3g})"
     title = title or _title(result, f"searchlight {metric}")
@@ -200,9 +200,15 @@ def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None
 
 def _f_layer(maps: xr.Dataset, threshold: float, title: str | None) -> Layer:
     values = _finite(_variable(maps, "neg_log10_p", "f_score"))
-    is_shown = values > threshold
+    is_shown = values > _number(threshold)
     title = title or _title(maps, "F map")
     return _layer(values, is_shown, float(threshold), cmap="hot", title=title, label="-log10 p of F")
+
+
+def _number(threshold: float) -> float:
+    if not np.isfinite(threshold):
+        raise InputError(f"threshold must be a number, got {threshold!r}")
+    return float(threshold)
 
 
 def _variable(ds: xr.Dataset, name: str, origin: str) -> xr.DataArray:

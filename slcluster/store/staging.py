@@ -13,7 +13,20 @@ from types import TracebackType
 from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
 from slcluster.store.metadata import is_ours
 
-__all__ = ["Staging", "check_target"]
+__all__ = ["Staging", "check_target", "refuse_inside_store"]
+
+
+def refuse_inside_store(path: Path) -> None:
+    """Refuse a place inside a Zarr store, whose contents are its own.
+
+    Raises
+    ------
+    StorePathError
+        Names the store.
+    """
+    for folder in path.parents:
+        if (folder / "zarr.json").exists():
+            raise StorePathError(f"{path} lies inside the store {folder}; choose a place outside of it")
 
 
 def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -38,6 +51,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """
     try:
         target = Path(path).expanduser().resolve()
+        refuse_inside_store(target)
         if not os.path.lexists(target):
             return target
         is_store = target.is_dir() and is_ours(target)
@@ -129,7 +143,7 @@ def _sweep(target: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             raise StoreError(
-                f"another process is writing {target} (into {folder.name}); wait for it or stop it"
+                f"another process or thread is writing {target} (into {folder.name}); wait for it or stop it"
             )
 
 

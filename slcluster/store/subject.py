@@ -17,7 +17,7 @@ from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, space_coords, validate
 from slcluster.store.digest import DIGEST_NAME
 from slcluster.store.metadata import check_subject_store
 
-__all__ = ["open_store", "read_window", "select"]
+__all__ = ["check_unchanged", "open_store", "read_window", "select"]
 
 Window = tuple[slice, slice, slice]
 
@@ -50,6 +50,8 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     >>> dict(open_store(path).sizes)["sample"]
     5
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"expected the path of a subject store, got {path!r}")
     root = Path(path).expanduser().resolve()
     digest = check_subject_store(root)
     try:
@@ -145,6 +147,8 @@ def _occurring(ds: xr.Dataset, name: str, wanted: Sequence[Any]) -> np.ndarray:
     values = np.asarray(ds[name].values)
     values = values.astype(object) if name == "condition" else values
     there = sorted(set(values.tolist()))
+    if name == "condition":  # kept as text, also where the labels were numbers
+        wanted = [str(item) for item in wanted]
     unknown = [item for item in wanted if item not in there]
     if not len(wanted):
         raise DesignError(f"{name}s is empty; name some of {', '.join(map(repr, there))}, or leave it out")
@@ -215,6 +219,22 @@ def read_window(
     decoded *= scale
     decoded += offset
     return decoded
+
+
+def check_unchanged(path: str | os.PathLike[str], digest: str) -> None:
+    """Make sure that a store is the one that was opened.
+
+    Raises
+    ------
+    StoreError
+        It was written again since, or is gone.
+    """
+    try:
+        is_same = _digest(os.fspath(path), *_made(path)) == digest
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+    if not is_same:
+        raise StoreError(f"{path} was written again since this Dataset was opened; open it again")
 
 
 def _made(path: str | os.PathLike[str]) -> tuple[int, int]:

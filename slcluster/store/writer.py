@@ -23,7 +23,16 @@ __all__ = ["Shape4", "SubjectWriter", "storable_columns", "subject_writer"]
 
 _XYZ = ("x", "y", "z")
 #: Names that a column of the labels cannot have.
-_RESERVED = {*_XYZ, "sample", "sample_index", "affine", *AFFINE_DIMS, *SUBJECT.variables}
+_RESERVED = {
+    *_XYZ,
+    "sample",
+    "sample_index",
+    "affine",
+    "space",
+    "zarr.json",
+    *AFFINE_DIMS,
+    *SUBJECT.variables,
+}
 
 
 @contextmanager
@@ -218,6 +227,8 @@ def _storable(name: str, values: np.ndarray) -> np.ndarray:
             f"a column of the labels is called {name!r}, which a store cannot use; rename or drop it"
         )
     if values.dtype.kind in "iu":
+        if values.size and values.max() > np.iinfo(np.int64).max:
+            raise InputError(f"column {name!r} holds {values.max()}, more than a store's int64; make it text")
         return values.astype(np.int64)
     if values.dtype.kind == "f":
         return values.astype(np.float64)

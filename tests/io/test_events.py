@@ -158,3 +158,33 @@ def test_events_without_what_they_need(tmp_path: Path, text: str, message: str) 
     with pytest.raises(InputError, match=message) as caught:
         conditions_of_events(_write(tmp_path / "run_events.tsv", text), 5, tr_s=2.0)
     assert "run_events.tsv" in str(caught.value)
+
+
+def test_columns_that_would_take_each_others_place_are_refused() -> None:
+    table = pd.DataFrame({"labels": ["face", "rest"], "chunks": [0, 1]})
+    for more, words in [
+        (
+            {"condition": ["a", "b"]},
+            "labels has the columns labels, condition; say which one to use as label_column",
+        ),
+        ({"run": [3, 4]}, "labels has the columns chunks, run; say which one to use as run_column"),
+        ({"a b": [1, 2], "a_b": [3, 4]}, "labels has two columns that would be 'a_b' in the store"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            read_labels(table.assign(**more), 2)
+    both = table.assign(condition=["a", "b"])
+    with pytest.raises(InputError, match="two columns that would be 'condition'"):
+        read_labels(both, 2, label_column="labels")
+    with pytest.raises(InputError, match="labels has the columns labels; say which"):
+        read_labels(pd.concat([table, table[["labels"]]], axis=1), 2)
+
+
+def test_what_is_no_table_is_refused() -> None:
+    for labels in (["face", "rest"], pd.Series(["face", "rest"])):
+        with pytest.raises(InputError, match=r"labels must be a path or a DataFrame .* got (list|Series)"):
+            read_labels(labels, 2)  # type: ignore[arg-type]
+
+
+def test_times_stay_times() -> None:
+    table = pd.DataFrame({"labels": ["face", "rest"], "at": pd.to_datetime(["2020-01-01", "2020-01-02"])})
+    assert read_labels(table, 2)["at"].tolist() == ["2020-01-01 00:00:00", "2020-01-02 00:00:00"]

@@ -359,7 +359,7 @@ def test_two_creators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = threading.Thread(target=_create, args=(tmp_path / "out.zarr",))
     first.start()
     assert inside.wait(10)
-    with pytest.raises(StoreError, match="another process is writing"):
+    with pytest.raises(StoreError, match="another process or thread is writing"):
         _create(tmp_path / "out.zarr")
     go.set()
     first.join()
