@@ -70,7 +70,7 @@ def _another_run(ds: xr.Dataset) -> xr.Dataset:
 
 CHANGES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
     "radius": (None, {"radius_mm": 5.4}, ["radius_mm"]),
-    "estimator": (None, {"estimator": "ridge_classifier", "engine": "sklearn"}, ["engine", "estimator"]),
+    "estimator": (None, {"estimator": "logistic"}, ["engine", "estimator"]),
     "parameter": (None, {"estimator": LinearSVC(C=2, max_iter=10_000)}, ["estimator"]),
     "seed": (None, {"estimator": LinearSVC(max_iter=10_000, random_state=1)}, ["estimator"]),
     "folds": (None, {"cv": KFold(4)}, ["folds"]),

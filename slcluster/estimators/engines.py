@@ -81,6 +81,35 @@ def _svm(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
     }
 
 
+def _ridge_alphas(estimator: Any) -> list[float] | None:
+    """Strengths of the penalty of one of scikit-learn's four ridge estimators; None where it asks for more."""
+    if hasattr(estimator, "alphas"):
+        is_plain = estimator.cv is None and estimator.scoring is None
+        is_plain &= not getattr(estimator, "alpha_per_target", False)
+        alphas = list(np.ravel(estimator.alphas))
+    else:
+        is_plain = not estimator.positive and estimator.solver in ("auto", "cholesky", "svd")
+        is_plain &= np.ndim(estimator.alpha) == 0
+        alphas = [estimator.alpha]
+    is_plain &= getattr(estimator, "class_weight", None) is None and all(alpha > 0 for alpha in alphas)
+    return [float(alpha) for alpha in alphas] if is_plain else None
+
+
+def _ridge(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from sklearn.linear_model import Ridge, RidgeCV
+
+    alphas = _ridge_alphas(estimator) if type(estimator) in (Ridge, RidgeCV) else None
+    return None if alphas is None else {"alphas": alphas, "fit_intercept": bool(estimator.fit_intercept)}
+
+
+def _ridge_classifier(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from sklearn.linear_model import RidgeClassifier, RidgeClassifierCV
+
+    is_known = type(estimator) in (RidgeClassifier, RidgeClassifierCV)
+    alphas = _ridge_alphas(estimator) if is_known else None
+    return None if alphas is None else {"alphas": alphas, "fit_intercept": bool(estimator.fit_intercept)}
+
+
 #: Name → engine. The first that computes an estimator is what ``engine="auto"`` takes.
 ENGINES: dict[str, Engine] = {
     "svm": Engine(
@@ -90,6 +119,22 @@ ENGINES: dict[str, Engine] = {
         params=_svm,
         outputs=("confusion", "prediction", "decision"),
         speed=60.0,
+    ),
+    "ridge_classifier": Engine(
+        kernel="ridge.ridge_classifier",
+        version=1,
+        twin="RidgeClassifier and RidgeClassifierCV with their own choice of alpha",
+        params=_ridge_classifier,
+        outputs=("confusion", "prediction", "decision"),
+        speed=60.0,
+    ),
+    "ridge": Engine(
+        kernel="ridge.ridge",
+        version=1,
+        twin="Ridge and RidgeCV with its own choice of alpha",
+        params=_ridge,
+        outputs=("prediction",),
+        speed=30.0,
     ),
     "sklearn": Engine("generic.cross_validate", 1, "any estimator", lambda *_: {}, (), 1.0),
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.linear_model import RidgeClassifier
+from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import GroupShuffleSplit, KFold, LeaveOneGroupOut
 from sklearn.svm import SVC, LinearSVC
 
@@ -28,6 +28,12 @@ TWINS: dict[str, list[BaseEstimator]] = {
         LinearSVC(dual=False, tol=1e-9, max_iter=100_000),
         LinearSVC(C=0.1, dual=False, tol=1e-9, max_iter=100_000),
     ],
+    "ridge_classifier": [
+        RidgeClassifier(),
+        RidgeClassifier(alpha=50.0, fit_intercept=False),
+        RidgeClassifierCV(),
+    ],
+    "ridge": [Ridge(alpha=3.0), RidgeCV(alphas=[0.5, 20.0, 1000.0])],
 }
 #: A decision nearer to zero than this may fall on either side.
 UNDECIDED = 1e-6
@@ -88,6 +94,9 @@ def _converged(estimator: BaseEstimator, x: np.ndarray, y: np.ndarray) -> BaseEs
 
 def _compare(ds: xr.Dataset, estimator: BaseEstimator, **options: Any) -> int:
     """Hold every prediction of an engine against the twin's; how many were too close to call."""
+    if not is_classifier(estimator):
+        ds = ds.assign_coords(drift=("sample", np.sqrt(np.arange(ds.sizes["sample"]))))
+        options |= {"target": "drift", "scoring": None}
     plan = slc.plan(ds, estimator=estimator, **options)
     assert plan.engine != "sklearn"
     bold, spheres = _parts(plan, ds)
@@ -157,6 +166,11 @@ def test_simulated_volume(
         ("svc_l1", "accuracy", "sklearn"),
         (LinearSVC(loss="hinge"), "accuracy", "sklearn"),
         (SVC(kernel="linear"), "accuracy", "sklearn"),
+        ("ridge_classifier", ["accuracy", "roc_auc"], "ridge_classifier"),
+        (RidgeClassifier(class_weight="balanced"), "accuracy", "sklearn"),
+        (RidgeClassifier(solver="sag"), "accuracy", "sklearn"),
+        (RidgeClassifierCV(cv=3), "accuracy", "sklearn"),
+        (RidgeClassifierCV(scoring="accuracy"), "accuracy", "sklearn"),
     ],
 )
 def test_the_engine_that_computes_just_this(

@@ -1,0 +1,310 @@
+"""Ridge regression and the ridge classifier: one factorisation a sphere and fold, for any number of targets.
+
+Held-out predictions are linear in the training targets, so what costs, the factorisation of the regularised
+scatter matrix, is shared by all classes and all permutations (Treder 2018, arXiv:1803.10016). Centring by the
+training mean makes the intercept exact. With more voxels than training samples the system is that of the
+samples' inner products instead.
+
+Where several strengths of the penalty are given, each training part chooses among them by its leave-one-out
+error, which needs no refitting: residual over one minus leverage (Golub, Heath & Wahba 1979, *Technometrics*
+21:215). This is what scikit-learn's ``RidgeCV`` does, and what nilearn's names ``ridge`` and
+``ridge_classifier`` stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, solve_factored
+from slcluster.kernels.confusion import count_confusion
+from slcluster.kernels.folds import as_masks
+from slcluster.kernels.spheres import Spheres
+
+__all__ = ["ridge", "ridge_classifier"]
+
+
+def ridge(
+    bold: np.ndarray,
+    targets: np.ndarray,
+    train: Sequence[np.ndarray],
+    test: Sequence[np.ndarray],
+    spheres: Spheres,
+    *,
+    outputs: Sequence[str],
+    alphas: Sequence[float] = (1.0,),
+    fit_intercept: bool = True,
+) -> dict[str, np.ndarray]:
+    """Predict numbers in every sphere and fold; see :mod:`slcluster.kernels`.
+
+    Parameters
+    ----------
+    bold, targets, train, test, spheres
+        See :mod:`slcluster.kernels`; targets are float64.
+    outputs : sequence of str
+        ``prediction``.
+    alphas : sequence of float
+        Strengths of the penalty, positive. The first with the least leave-one-out error is taken, for each
+        sphere, fold and set of targets by itself.
+    fit_intercept : bool
+
+    Returns
+    -------
+    dict
+        ``prediction``: float64 (n_centers, n_permutations, n_tested).
+
+    Examples
+    --------
+    >>> bold = np.arange(12.0)[None] % 5
+    >>> fold = (np.arange(8),), (np.arange(8, 12),)
+    >>> sphere = Spheres(np.array([0, 1]), np.array([0]))
+    >>> found = ridge(bold, 2 * bold, *fold, sphere, outputs=["prediction"], alphas=[1e-9])
+    >>> found["prediction"].round(6).tolist()
+    [[[6.0, 8.0, 0.0, 2.0]]]
+    """
+    targets = np.asarray(targets, np.float64)[:, None]
+    prediction = _predict(bold, targets, train, test, spheres, alphas, fit_intercept)
+    return {name: {"prediction": prediction[..., 0]}[name] for name in outputs}
+
+
+def ridge_classifier(
+    bold: np.ndarray,
+    targets: np.ndarray,
+    train: Sequence[np.ndarray],
+    test: Sequence[np.ndarray],
+    spheres: Spheres,
+    *,
+    outputs: Sequence[str],
+    n_classes: int,
+    alphas: Sequence[float] = (1.0,),
+    fit_intercept: bool = True,
+) -> dict[str, np.ndarray]:
+    """Classify by ridge regression on -1 and 1, each class against the rest where there are more than two.
+
+    Parameters
+    ----------
+    bold, targets, train, test, spheres
+        See :mod:`slcluster.kernels`.
+    outputs : sequence of str
+        Of ``confusion``, ``prediction`` and ``decision``.
+    n_classes : int
+    alphas, fit_intercept
+        As for :func:`ridge`; one strength is chosen for all classes together.
+
+    Returns
+    -------
+    dict
+        The outputs asked for. The class is that of the largest decision, the first of equal ones.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.tile([0, 1], 10)
+    >>> bold = rng.normal(size=(3, 20)) + 5 * y
+    >>> fold = (np.arange(10),), (np.arange(10, 20),)
+    >>> sphere = Spheres(np.array([0, 3]), np.arange(3))
+    >>> found = ridge_classifier(bold, y[None], *fold, sphere, outputs=["confusion"], n_classes=2)
+    >>> found["confusion"][0, 0, 0].tolist()
+    [[5, 0], [0, 5]]
+    """
+    targets = np.ascontiguousarray(targets, np.int64)
+    own = [1] if n_classes == 2 else list(range(n_classes))
+    signs = np.stack([np.where(targets == k, 1.0, -1.0) for k in own], axis=1)
+    decision = _predict(bold, signs, train, test, spheres, alphas, fit_intercept)
+    prediction = (decision[..., 0] > 0).astype(np.int64) if n_classes == 2 else decision.argmax(axis=-1)
+    prediction[spheres.sizes() == 0] = -1
+    found = {"decision": decision, "prediction": prediction}
+    if "confusion" in outputs:
+        edges = np.cumsum([0, *map(len, test)])
+        found["confusion"] = count_confusion(prediction, targets, np.concatenate(test), edges, n_classes)
+    return {name: found[name] for name in outputs}
+
+
+def _predict(
+    bold: np.ndarray,
+    targets: np.ndarray,
+    train: Sequence[np.ndarray],
+    test: Sequence[np.ndarray],
+    spheres: Spheres,
+    alphas: Sequence[float],
+    fit_intercept: bool,
+) -> np.ndarray:
+    """Held-out predictions of (n_permutations, n_columns, n_samples): (n_centers, n_permutations, n_tested, n_columns)."""
+    tested = np.concatenate(test).astype(np.int64)
+    n_permutations, n_columns, _ = targets.shape
+    found = np.full((len(spheres.indptr) - 1, n_permutations, len(tested), n_columns), np.nan)
+    _all_spheres(
+        bold,
+        bold.mean(axis=1, dtype=np.float64) if fit_intercept else np.zeros(len(bold)),
+        np.asarray(spheres.indptr, np.int64),
+        np.asarray(spheres.indices, np.int64),
+        np.ascontiguousarray(targets),
+        as_masks(train, bold.shape[1]),
+        tested,
+        np.cumsum([0, *map(len, test)]).astype(np.int64),
+        np.array(alphas, np.float64),
+        fit_intercept,
+        found,
+    )
+    return found
+
+
+@compiled
+def _all_spheres(
+    bold, means, indptr, indices, targets, in_train, tested, edges, alphas, fit_intercept, found
+):
+    n_samples = bold.shape[1]
+    for center in range(len(indptr) - 1):
+        columns = indices[indptr[center] : indptr[center + 1]]
+        size = len(columns)
+        if size == 0:
+            continue
+        rows = np.empty((n_samples, size))
+        for j in range(size):
+            source, mean = bold[columns[j]], means[columns[j]]
+            for i in range(n_samples):
+                rows[i, j] = source[i] - mean
+        for fold in range(len(edges) - 1):
+            chosen = np.flatnonzero(in_train[fold])
+            held_out = tested[edges[fold] : edges[fold + 1]]
+            # Training samples first, then those to predict, all less the training mean.
+            z = np.empty((len(chosen) + len(held_out), size))
+            middle = np.zeros(size)
+            if fit_intercept:
+                for i in chosen:
+                    for j in range(size):
+                        middle[j] += rows[i, j]
+                middle /= len(chosen)
+            for i in range(len(z)):
+                source_row = rows[chosen[i]] if i < len(chosen) else rows[held_out[i - len(chosen)]]
+                for j in range(size):
+                    z[i, j] = source_row[j] - middle[j]
+            _fit_fold(z, chosen, targets, alphas, fit_intercept, found[center], edges[fold])
+
+
+@compiled
+def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
+    """All targets of one fold, the strength of the penalty chosen where there are several."""
+    n_train, n_alphas = len(chosen), len(alphas)
+    n_permutations, n_columns = targets.shape[0], targets.shape[1]
+    predicted = np.empty((n_alphas, n_permutations, n_columns, len(z)))
+    error = np.zeros((n_alphas, n_permutations))
+    y = np.empty((n_permutations, n_columns, n_train))
+    level = np.zeros((n_permutations, n_columns))
+    for permutation in range(n_permutations):
+        for column in range(n_columns):
+            for i in range(n_train):
+                y[permutation, column, i] = targets[permutation, column, chosen[i]]
+            if fit_intercept:
+                level[permutation, column] = y[permutation, column].sum() / n_train
+                y[permutation, column] -= level[permutation, column]
+    is_dual = z.shape[1] + 1 >= n_train
+    base = np.dot(z[:n_train], z.T) if is_dual else _scatter(z, n_train)
+    for k in range(n_alphas):
+        if is_dual:
+            left = _fit_dual(base, y, alphas[k], predicted[k], fit_intercept, n_alphas > 1)
+        else:
+            left = _fit_primal(base, z, y, alphas[k], predicted[k], fit_intercept, n_alphas > 1)
+        if n_alphas > 1:
+            for i in range(n_train):
+                for permutation in range(n_permutations):
+                    for column in range(n_columns):
+                        residual = y[permutation, column, i] - predicted[k, permutation, column, i]
+                        error[k, permutation] += (residual / left[i]) ** 2
+    for permutation in range(n_permutations):
+        best = 0
+        for k in range(1, n_alphas):
+            if error[k, permutation] < error[best, permutation]:
+                best = k
+        for column in range(n_columns):
+            for i in range(n_train, len(z)):
+                value = predicted[best, permutation, column, i] + level[permutation, column]
+                found[permutation, first + i - n_train, column] = value
+
+
+@compiled
+def _scatter(z, n_train):
+    """Upper triangle of the training samples' scatter matrix."""
+    size = z.shape[1]
+    matrix = np.zeros((size, size))
+    add_outer_products(matrix, z, np.arange(n_train), np.ones(n_train), n_train, size)
+    return matrix
+
+
+@compiled
+def _combine(rows, weights, total):
+    """``weights @ rows`` into total; loops run along samples, of which there are many."""
+    total[:] = 0.0
+    for j in range(len(weights)):
+        a, row = weights[j], rows[j]
+        for i in range(len(total)):
+            total[i] = fma(a, row[i], total[i])
+
+
+@compiled
+def _substitute(upper, rows):
+    """Replace rows (unknowns x right sides) by the solution of ``upper.T @ found = rows``."""
+    size = len(rows)
+    for j in range(size):
+        row, scale = rows[j], 1.0 / upper[j, j]
+        for i in range(len(row)):
+            row[i] *= scale
+        for k in range(j + 1, size):
+            a, other = -upper[j, k], rows[k]
+            for i in range(len(row)):
+                other[i] = fma(a, row[i], other[i])
+
+
+@compiled
+def _fit_primal(scatter, z, y, alpha, predicted, fit_intercept, wants_leverage):
+    """Predictions of all of z, and of each training sample one minus its leverage."""
+    size, n_train = z.shape[1], y.shape[2]
+    work, weights, across = scatter.copy(), np.empty(size), z.T.copy()
+    for j in range(size):
+        work[j, j] += alpha
+    factor(work, size)
+    for permutation in range(y.shape[0]):
+        for column in range(y.shape[1]):
+            _combine(z, y[permutation, column], weights)
+            solve_factored(work, weights, size)
+            _combine(across, weights, predicted[permutation, column])
+    left = np.full(n_train, 1.0 - 1.0 / n_train if fit_intercept else 1.0)
+    if wants_leverage:
+        _substitute(work, across)
+        for j in range(size):
+            for i in range(n_train):
+                left[i] -= across[j, i] * across[j, i]
+    return left
+
+
+@compiled
+def _fit_dual(products, y, alpha, predicted, fit_intercept, wants_leverage):
+    """As :func:`_fit_primal`, from inner products of all samples (columns) with those of the training part.
+
+    Centred samples leave the direction of the ones to the penalty alone, and its share would drown the leverages.
+    Targets are centred too, so a weight of that direction changes no prediction: it is given that of a sample.
+    """
+    n_train = y.shape[2]
+    work, weights = products[:, :n_train].copy(), np.empty(n_train)
+    ones = np.trace(work) / n_train if fit_intercept else 0.0
+    for i in range(n_train):
+        for j in range(n_train):
+            work[i, j] += ones
+        work[i, i] += alpha
+    factor(work, n_train)
+    for permutation in range(y.shape[0]):
+        for column in range(y.shape[1]):
+            weights[:] = y[permutation, column]
+            solve_factored(work, weights, n_train)
+            _combine(products, weights, predicted[permutation, column])
+    left = np.ones(n_train)
+    if wants_leverage:
+        # The diagonal of alpha times the inverse: the squares of a column of the factor's inverse.
+        inverse = np.eye(n_train)
+        _substitute(work, inverse)
+        left[:] = -alpha / (n_train * (alpha + ones * n_train)) if fit_intercept else 0.0
+        for j in range(n_train):
+            for i in range(n_train):
+                left[i] += alpha * inverse[j, i] * inverse[j, i]
+    return left
