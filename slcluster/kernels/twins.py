@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from sklearn.naive_bayes import GaussianNB
 
 __all__ = ["PooledGaussianNB"]
