@@ -13,11 +13,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from slcluster.errors import InputError
+from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
 from slcluster.kernels.cholesky import compiled
 from slcluster.kernels.moments import Moments, class_moments, less_first_sample, samples_of, training_variance
 from slcluster.kernels.spheres import Spheres
 
-__all__ = ["gnb"]
+__all__ = ["OUTPUTS", "gnb"]
+
+#: What it can return.
+OUTPUTS = ("confusion", "prediction", "log_proba", "joint_log_proba")
 
 
 def gnb(
@@ -79,7 +83,7 @@ def gnb(
     centred = less_first_sample(bold)
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
-    found = _empty(outputs, (n_centers, len(targets)), len(test), len(tested), n_classes)
+    found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
     x = np.ascontiguousarray(centred[:, tested])
     by_sample = np.ascontiguousarray(centred.T)
     smoothing = var_smoothing * training_variance(by_sample, train)
@@ -102,35 +106,13 @@ def gnb(
     return {name: found[name] for name in outputs}
 
 
-def _empty(
-    outputs: Sequence[str], shape: tuple[int, int], n_folds: int, n_tested: int, n_classes: int
-) -> dict[str, np.ndarray]:
-    """Arrays of an answer that is not there yet; those not asked for have no centers."""
-    full = {
-        "confusion": ((n_folds, n_classes, n_classes), np.int32, 0),
-        "prediction": ((n_tested,), np.int64, -1),
-        "log_proba": ((n_tested, n_classes), np.float64, np.nan),
-        "joint_log_proba": ((n_tested, n_classes), np.float64, np.nan),
-    }
-    unknown = sorted(set(outputs) - set(full))
-    if unknown:
-        raise InputError(f"outputs must be of {', '.join(full)}; got {', '.join(unknown)}")
-    return {
-        name: np.full(((shape[0] if name in outputs else 0), shape[1], *rest), fill, dtype)
-        for name, (rest, dtype, fill) in full.items()
-    }
-
-
 def _log_priors(priors: Sequence[float] | None, counts: np.ndarray) -> np.ndarray:
     """Logarithms of the classes' probabilities in each training part: (n_folds, K)."""
     n_classes = counts.shape[1]
     if priors is None:
         shares = counts / counts.sum(axis=1, keepdims=True)
     else:
-        given = np.asarray(priors, np.float64)
-        if given.shape != (n_classes,) or not np.isclose(given.sum(), 1.0) or (given < 0).any():
-            raise InputError(f"priors must be {n_classes} probabilities that sum to 1, got {priors}")
-        shares = np.broadcast_to(given, counts.shape)
+        shares = np.broadcast_to(check_priors(priors, n_classes), counts.shape)
     with np.errstate(divide="ignore"):
         return np.log(shares)
 
@@ -176,17 +158,12 @@ def _all_spheres(
                 _add_densities(
                     x[:, part], columns, means[fold, k], variances[fold, k], epsilon, log_prior, into
                 )
-        _first_largest(joint, best)
-        if len(prediction):
-            prediction[center, permutation] = best
-        if len(confusion):
-            for fold in range(len(edges) - 1):
-                for i in range(edges[fold], edges[fold + 1]):
-                    confusion[center, permutation, fold, y[i], best[i]] += 1
+        first_largest(joint, best)
+        answer(best, y, edges, center, permutation, confusion, prediction)
         if len(joint_log_proba):
             joint_log_proba[center, permutation] = joint.T
         if len(log_proba):
-            _normalise(joint, best, log_proba[center, permutation])
+            normalise(joint, best, log_proba[center, permutation])
 
 
 @compiled
@@ -214,29 +191,3 @@ def _add_densities(x, columns, mean, variance, epsilon, log_prior, into):
             into[i] += away_u * away_u * precision_u
     for i in range(len(into)):
         into[i] = log_prior - 0.5 * log_determinant - 0.5 * into[i]
-
-
-@compiled
-def _first_largest(joint, best):
-    """NumPy's argmax over classes: the first NaN, or else the first of the largest."""
-    n_classes, n = joint.shape
-    for i in range(n):
-        best[i] = 0
-        for k in range(1, n_classes):
-            top = joint[best[i], i]
-            if not np.isnan(top) and not joint[k, i] <= top:
-                best[i] = k
-
-
-@compiled
-def _normalise(joint, best, into):
-    """Joint log-probabilities (K, n) less the logarithm of their sum, into (n, K)."""
-    n_classes, n = joint.shape
-    for i in range(n):
-        top, others = joint[best[i], i], 0.0
-        for k in range(n_classes):
-            if k != best[i]:
-                others += np.exp(joint[k, i] - top)
-        total = top + np.log1p(others)
-        for k in range(n_classes):
-            into[i, k] = joint[k, i] - total
