@@ -138,7 +138,7 @@ def rebuild(description: Any) -> Any:
             )
         return {key: rebuild(item) for key, item in description.items()}
     module, _, name = description["class"].rpartition(".")
-    if module.split(".")[0] != "sklearn":
+    if module.split(".")[0] != "sklearn" and module != "slcluster.kernels.twins":
         raise InputError(
             f"estimator {description['class']} is not scikit-learn's; resume it by calling slc.searchlight again"
         )

@@ -81,6 +81,35 @@ def _svm(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
     }
 
 
+def _gnb(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from sklearn.naive_bayes import GaussianNB
+
+    from slcluster.kernels.twins import PooledGaussianNB
+
+    if type(estimator) not in (GaussianNB, PooledGaussianNB):
+        return None
+    return {
+        "var_smoothing": float(estimator.var_smoothing),
+        "priors": estimator.priors,
+        "is_pooled": type(estimator) is PooledGaussianNB,
+    }
+
+
+def _nearest_centroid(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from sklearn.neighbors import NearestCentroid
+
+    is_ours = type(estimator) is NearestCentroid and estimator.metric == "euclidean"
+    return {"priors": estimator.priors} if is_ours and estimator.shrink_threshold is None else None
+
+
+def _correlation(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from slcluster.kernels.twins import CorrelationClassifier
+
+    if type(estimator) is not CorrelationClassifier:
+        return None
+    return {"subtract_mean": bool(estimator.subtract_mean)}
+
+
 def _ridge_alphas(estimator: Any) -> list[float] | None:
     """Strengths of the penalty of one of scikit-learn's four ridge estimators; None where it asks for more."""
     if hasattr(estimator, "alphas"):
@@ -135,6 +164,30 @@ ENGINES: dict[str, Engine] = {
         params=_ridge,
         outputs=("prediction",),
         speed=30.0,
+    ),
+    "gnb": Engine(
+        kernel="gnb.gnb",
+        version=1,
+        twin="GaussianNB, and PooledGaussianNB with one variance a voxel",
+        params=_gnb,
+        outputs=("confusion", "prediction", "log_proba"),
+        speed=200.0,
+    ),
+    "nearest_centroid": Engine(
+        kernel="centroid.nearest_centroid",
+        version=1,
+        twin="NearestCentroid with the Euclidean metric and no shrinkage",
+        params=_nearest_centroid,
+        outputs=("confusion", "prediction", "decision", "log_proba"),
+        speed=200.0,
+    ),
+    "correlation": Engine(
+        kernel="correlation.correlation",
+        version=1,
+        twin="CorrelationClassifier",
+        params=_correlation,
+        outputs=("confusion", "prediction", "decision"),
+        speed=100.0,
     ),
     "sklearn": Engine("generic.cross_validate", 1, "any estimator", lambda *_: {}, (), 1.0),
 }

@@ -66,6 +66,24 @@ def _dummy_regressor() -> BaseEstimator:
     return DummyRegressor(strategy="mean")
 
 
+def _gnb() -> BaseEstimator:
+    from sklearn.naive_bayes import GaussianNB
+
+    return GaussianNB()
+
+
+def _nearest_centroid() -> BaseEstimator:
+    from sklearn.neighbors import NearestCentroid
+
+    return NearestCentroid()
+
+
+def _correlation() -> BaseEstimator:
+    from slcluster.kernels.twins import CorrelationClassifier
+
+    return CorrelationClassifier()
+
+
 #: Name → function that makes the estimator.
 NAMES: dict[str, Callable[[], BaseEstimator]] = {
     "svc": _svc("l2"),
@@ -82,6 +100,10 @@ NAMES: dict[str, Callable[[], BaseEstimator]] = {
     "lasso_regressor": _linear_model("LassoCV"),
     "svr": _svr,
     "dummy_regressor": _dummy_regressor,
+    # Ours, which nilearn has not.
+    "gnb": _gnb,
+    "nearest_centroid": _nearest_centroid,
+    "correlation": _correlation,
 }
 
 

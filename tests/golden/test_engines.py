@@ -11,6 +11,8 @@ import xarray as xr
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import GroupShuffleSplit, KFold, LeaveOneGroupOut
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import NearestCentroid
 from sklearn.svm import SVC, LinearSVC
 
 import slcluster as slc
@@ -19,6 +21,7 @@ from slcluster.errors import InputError
 from slcluster.estimators import ENGINES, choose_engine
 from slcluster.kernels.preparation import prepare
 from slcluster.kernels.spheres import Spheres, find_spheres
+from slcluster.kernels.twins import CorrelationClassifier, PooledGaussianNB
 from slcluster.plan import Plan
 from tests.extended import converge
 
@@ -34,6 +37,9 @@ TWINS: dict[str, list[BaseEstimator]] = {
         RidgeClassifierCV(),
     ],
     "ridge": [Ridge(alpha=3.0), RidgeCV(alphas=[0.5, 20.0, 1000.0])],
+    "gnb": [GaussianNB(), PooledGaussianNB()],
+    "nearest_centroid": [NearestCentroid()],
+    "correlation": [CorrelationClassifier(), CorrelationClassifier(subtract_mean=True)],
 }
 #: A decision nearer to zero than this may fall on either side.
 UNDECIDED = 1e-6
@@ -170,6 +176,10 @@ def test_simulated_volume(
         (RidgeClassifier(class_weight="balanced"), "accuracy", "sklearn"),
         (RidgeClassifier(solver="sag"), "accuracy", "sklearn"),
         (RidgeClassifierCV(cv=3), "accuracy", "sklearn"),
+        ("gnb", ["accuracy", "roc_auc", "neg_log_loss"], "gnb"),
+        ("nearest_centroid", "accuracy", "nearest_centroid"),
+        (NearestCentroid(shrink_threshold=0.5), "accuracy", "sklearn"),
+        ("correlation", "roc_auc", "correlation"),
         (RidgeClassifierCV(scoring="accuracy"), "accuracy", "sklearn"),
     ],
 )
