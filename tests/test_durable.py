@@ -150,7 +150,8 @@ def test_another_version_is_refused(ds: xr.Dataset, tmp_path: Path, monkeypatch:
     begin(ds, out)
     text = r"was begun with another version of slcluster or scikit-learn, or is damaged: {} differ; finish it with"
     with monkeypatch.context() as patch:
-        patch.setitem(estimators.ENGINES, "sklearn", replace(estimators.ENGINES["sklearn"], version=2))
+        newer = replace(estimators.ENGINES["gnb"], version=2)
+        patch.setitem(estimators.ENGINES, "gnb", newer)
         with pytest.raises(StoreError, match=text.format("engine_version")):
             resume(out)
         with pytest.raises(PlanError, match="it differs in: engine_version;"):
