@@ -11,7 +11,7 @@ from slcluster.kernels.cholesky import compiled
 from slcluster.kernels.moments import class_moments, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
-__all__ = ["FLAT", "OUTPUTS", "correlation", "split_half_correlation"]
+__all__ = ["FLAT", "OUTPUTS", "correlation", "split_half_correlation", "unit_patterns"]
 
 #: What the classifier can return.
 OUTPUTS = ("confusion", "prediction", "decision")
@@ -162,7 +162,7 @@ def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confu
             continue
         for fold in range(len(edges) - 1):
             part = slice(edges[fold], edges[fold + 1])
-            units = _unit_patterns(means[fold], shared[fold], columns)
+            units = unit_patterns(means[fold], shared[fold], columns)
             _correlate(x[:, part], shared[fold], columns, units, r[:, part])
         first_largest(r, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
@@ -174,7 +174,7 @@ def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confu
 
 
 @compiled
-def _unit_patterns(patterns, shared, columns):
+def unit_patterns(patterns, shared, columns):
     """Patterns (K, n_voxels) over a sphere, centred and of length 1: (K, n_columns). Zero where flat."""
     units = np.empty((len(patterns), len(columns)))
     for k in range(len(patterns)):
@@ -232,8 +232,8 @@ def _compare_halves(
         if len(columns) < 3:
             continue
         for fold in range(n_folds):
-            some = _unit_patterns(first[fold], shared[fold], columns)
-            other = _unit_patterns(second[fold], other_shared[fold], columns)
+            some = unit_patterns(first[fold], shared[fold], columns)
+            other = unit_patterns(second[fold], other_shared[fold], columns)
             same, different = 0.0, 0.0
             for a in range(n_classes):
                 for b in range(n_classes):

@@ -26,6 +26,7 @@ __all__ = [
     "parse_shrinkage",
     "voxel_scales",
     "whiten",
+    "whiten_symmetrically",
 ]
 
 #: In place of a shrinkage: Ledoit and Wolf's; and: no covariance at all, voxels have scales of their own.
@@ -138,3 +139,23 @@ def whiten(matrix, patterns):
             a = -pattern[j]
             for k in range(j + 1, p):
                 pattern[k] = fma(a, row[k], pattern[k])
+
+
+@compiled
+def whiten_symmetrically(matrix, patterns):
+    """Multiply each pattern (a row) by the symmetric inverse root of a covariance. False where it is singular.
+
+    Products of patterns are those of :func:`whiten`, but voxels remain voxels: their mean has a meaning.
+    """
+    p = len(matrix)
+    for j in range(p):
+        for k in range(j):
+            matrix[j, k] = matrix[k, j]
+    values, vectors = np.linalg.eigh(matrix)
+    if not values[0] > _LEAST_UNEXPLAINED * values[p - 1]:
+        return False
+    for j in range(p):
+        for k in range(p):
+            matrix[j, k] = vectors[j, k] / np.sqrt(values[k])
+    patterns[:] = np.dot(patterns, np.dot(matrix, vectors.T))
+    return True
