@@ -9,7 +9,7 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
 from slcluster.kernels.cholesky import compiled
-from slcluster.kernels.moments import Moments, class_moments, less_first_sample, samples_of
+from slcluster.kernels.moments import Moments, class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
 __all__ = ["OUTPUTS", "nearest_centroid"]
@@ -76,9 +76,9 @@ def nearest_centroid(
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
     found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
-    x, by_sample = np.ascontiguousarray(centred[:, tested]), np.ascontiguousarray(centred.T)
+    x = columns_of(centred, tested)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        moments = class_moments(by_sample, y, train, n_classes)
+        moments = class_moments(centred, y, train, n_classes)
         shares = _shares(priors, moments.counts)
         with np.errstate(divide="ignore"):
             log_priors = np.log(shares)

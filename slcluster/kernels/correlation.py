@@ -8,7 +8,7 @@ import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest
 from slcluster.kernels.cholesky import compiled
-from slcluster.kernels.moments import class_moments, less_first_sample, samples_of
+from slcluster.kernels.moments import class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
 __all__ = ["FLAT", "OUTPUTS", "correlation", "split_half_correlation", "unit_patterns"]
@@ -67,7 +67,7 @@ def correlation(
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
     found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
-    x = np.ascontiguousarray(bold[:, tested], np.float64)
+    x = columns_of(np.asarray(bold, np.float64), tested)
     for number, y in enumerate(np.asarray(targets, np.int64)):
         means = _patterns(bold, y, train, n_classes)
         shared = means.mean(axis=1) if subtract_mean else np.zeros((len(train), len(bold)))
@@ -148,8 +148,9 @@ def split_half_correlation(
 
 def _patterns(bold: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], n_classes: int) -> np.ndarray:
     """Mean pattern of each class in each part: float64 (n_folds, K, n_voxels)."""
-    by_sample = np.ascontiguousarray(less_first_sample(bold).T)
-    return class_moments(by_sample, y, parts, n_classes).means + np.asarray(bold[:, 0], np.float64)
+    return class_moments(less_first_sample(bold), y, parts, n_classes).means + np.asarray(
+        bold[:, 0], np.float64
+    )
 
 
 @compiled

@@ -75,17 +75,17 @@ def crossnobis(
     True
     """
     weight = parse_shrinkage(shrinkage)
-    by_sample = np.ascontiguousarray(less_first_sample(bold).T)
+    centred = less_first_sample(bold)
     n_centers = len(spheres.indptr) - 1
     distance = np.full((n_centers, len(targets), n_classes * (n_classes - 1) // 2), np.nan)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        moments = class_moments(by_sample, y, train, n_classes)
+        moments = class_moments(centred, y, train, n_classes)
         _all_spheres(
-            by_sample,
+            centred,
             y,
             *samples_of(train),
             moments.means,
-            class_moments(by_sample, y, test, n_classes).means,
+            class_moments(centred, y, test, n_classes).means,
             voxel_scales(moments, shrinkage),
             weight,
             np.asarray(spheres.indptr, np.int64),
@@ -98,7 +98,7 @@ def crossnobis(
 
 @compiled
 def _all_spheres(
-    by_sample,
+    centred,
     y,
     samples,
     edges,
@@ -128,7 +128,7 @@ def _all_spheres(
             if shrinkage != INVERSE_SCALES:
                 part = samples[edges[fold] : edges[fold + 1]]
                 if not (
-                    noise_covariance(by_sample, y, part, means[fold], columns, shrinkage, matrix)
+                    noise_covariance(centred, y, part, means[fold], columns, shrinkage, matrix)
                     and noise_factor(matrix, variances)
                 ):
                     sums[:] = np.nan

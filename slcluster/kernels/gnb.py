@@ -15,7 +15,14 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
 from slcluster.kernels.cholesky import compiled
-from slcluster.kernels.moments import Moments, class_moments, less_first_sample, samples_of, training_variance
+from slcluster.kernels.moments import (
+    Moments,
+    class_moments,
+    columns_of,
+    less_first_sample,
+    samples_of,
+    training_variance,
+)
 from slcluster.kernels.spheres import Spheres
 
 __all__ = ["OUTPUTS", "gnb"]
@@ -84,11 +91,10 @@ def gnb(
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
     found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
-    x = np.ascontiguousarray(centred[:, tested])
-    by_sample = np.ascontiguousarray(centred.T)
-    smoothing = var_smoothing * training_variance(by_sample, train)
+    x = columns_of(centred, tested)
+    smoothing = var_smoothing * training_variance(centred, train)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        moments = class_moments(by_sample, y, train, n_classes)
+        moments = class_moments(centred, y, train, n_classes)
         log_priors = _log_priors(priors, moments.counts)
         _all_spheres(
             x,

@@ -73,17 +73,20 @@ def voxel_scales(moments: Moments, shrinkage: str | float) -> np.ndarray:
 
 
 @compiled
-def noise_covariance(by_sample, y, samples, means, columns, shrinkage, matrix):
+def noise_covariance(centred, y, samples, means, columns, shrinkage, matrix):
     """Upper triangle of a sphere's noise covariance into ``matrix``. False without degrees of freedom."""
     n, p, n_classes = len(samples), len(columns), len(means)
     if n <= n_classes:
         return False
     rows, beta = np.empty((n, p)), 0.0
+    for j in range(p):
+        voxel, mean = centred[columns[j]], means[:, columns[j]]
+        for t in range(n):
+            rows[t, j] = voxel[samples[t]] - mean[y[samples[t]]]
     for t in range(n):
-        sample, mean, row, length = by_sample[samples[t]], means[y[samples[t]]], rows[t], 0.0
+        length = 0.0
         for j in range(p):
-            row[j] = sample[columns[j]] - mean[columns[j]]
-            length += row[j] * row[j]
+            length += rows[t, j] * rows[t, j]
         beta += length * length
     matrix[:] = 0.0
     add_outer_products(matrix, rows, np.arange(n), np.full(n, 1.0 / n), n, p)

@@ -146,13 +146,13 @@ def _dissimilarities(
 ) -> np.ndarray:
     """Between mean patterns over all samples: (n_centers, n_permutations, n_pairs)."""
     weight = parse_shrinkage(shrinkage)
-    by_sample, first = np.ascontiguousarray(less_first_sample(bold).T), np.asarray(bold[:, 0], np.float64)
+    centred, first = less_first_sample(bold), np.asarray(bold[:, 0], np.float64)
     n_centers = len(spheres.indptr) - 1
     matrices = np.full((n_centers, len(targets), n_classes * (n_classes - 1) // 2), np.nan)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        moments = class_moments(by_sample, y, [np.arange(len(y))], n_classes)
+        moments = class_moments(centred, y, [np.arange(len(y))], n_classes)
         _all_spheres(
-            by_sample,
+            centred,
             y,
             moments.means[0],
             # Differences do not see what is added to a voxel; correlations do.
@@ -170,7 +170,7 @@ def _dissimilarities(
 
 @compiled
 def _all_spheres(
-    by_sample,
+    centred,
     y,
     means,
     first,
@@ -194,7 +194,7 @@ def _all_spheres(
                 patterns[k, j] = (means[k, columns[j]] + first[columns[j]]) * scales[columns[j]]
         if shrinkage != INVERSE_SCALES:
             samples = np.arange(len(y))
-            is_regular = noise_covariance(by_sample, y, samples, means, columns, shrinkage, matrix)
+            is_regular = noise_covariance(centred, y, samples, means, columns, shrinkage, matrix)
             if is_regular and is_correlation:
                 is_regular = whiten_symmetrically(matrix, patterns)
             elif is_regular:
