@@ -61,8 +61,7 @@ def _twin(x: np.ndarray, y: np.ndarray, folds: Any, shrinkage: Any) -> np.ndarra
 
 
 @pytest.mark.parametrize("n_classes", [2, 8])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("splitter", list(SPLITTERS))
+@pytest.mark.parametrize(("kind", "splitter"), list(zip(KINDS, SPLITTERS, strict=True)))
 @pytest.mark.parametrize("shrinkage", SHRINKAGES)
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_it_is_the_formula(shrinkage: Any, splitter: str, kind: str, n_classes: int) -> None:
