@@ -9,7 +9,7 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
 from slcluster.kernels.cholesky import compiled
-from slcluster.kernels.moments import Moments, class_moments, less_first_sample, samples_of
+from slcluster.kernels.moments import Moments, class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
 __all__ = ["OUTPUTS", "nearest_centroid"]
@@ -76,9 +76,9 @@ def nearest_centroid(
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
     found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
-    x, by_sample = np.ascontiguousarray(centred[:, tested]), np.ascontiguousarray(centred.T)
+    x = columns_of(centred, tested)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        moments = class_moments(by_sample, y, train, n_classes)
+        moments = class_moments(centred, y, train, n_classes)
         shares = _shares(priors, moments.counts)
         with np.errstate(divide="ignore"):
             log_priors = np.log(shares)
@@ -144,15 +144,15 @@ def _all_spheres(
         if len(columns) == 0:
             continue
         for fold in range(len(edges) - 1):
-            part = slice(edges[fold], edges[fold + 1])
+            start, stop = edges[fold], edges[fold + 1]
             for k in range(n_classes):
                 mean, double = means[fold, k], 2.0 * log_priors[fold, k]
                 if needs_scores or not is_uniform[fold]:
-                    _score(x[:, part], columns, mean, precisions[fold], double, scores[k, part])
+                    _score(x, columns, start, mean, precisions[fold], double, scores[k, start:stop])
                 if is_uniform[fold]:
-                    _score(x[:, part], columns, mean, one, 0.0, nearness[k, part])
+                    _score(x, columns, start, mean, one, 0.0, nearness[k, start:stop])
                 else:
-                    nearness[k, part] = scores[k, part]
+                    nearness[k, start:stop] = scores[k, start:stop]
         first_largest(nearness, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
         if len(decision):
@@ -166,22 +166,23 @@ def _all_spheres(
 
 
 @compiled
-def _score(x, columns, mean, precision, start, into):
-    """``start`` less the squared distance, weighted by voxel, of each sample from a mean pattern."""
+def _score(x, columns, start, mean, precision, double, into):
+    """``double`` (of the logarithm of the prior) less the squared distance, weighted by voxel, of each sample from a mean pattern."""
+    stop = start + len(into)
     into[:] = 0.0
     n_even = len(columns) // 2 * 2
     for j in range(0, n_even, 2):  # two at a time, to halve the traffic of the sums
         u, v = columns[j], columns[j + 1]
-        weight_u, mean_u, row_u = precision[u], mean[u], x[u]
-        weight_v, mean_v, row_v = precision[v], mean[v], x[v]
+        weight_u, mean_u, row_u = precision[u], mean[u], x[u, start:stop]
+        weight_v, mean_v, row_v = precision[v], mean[v], x[v, start:stop]
         for i in range(len(into)):
             away_u, away_v = row_u[i] - mean_u, row_v[i] - mean_v
             into[i] += away_u * away_u * weight_u + away_v * away_v * weight_v
     for j in range(n_even, len(columns)):
         u = columns[j]
-        weight_u, mean_u, row_u = precision[u], mean[u], x[u]
+        weight_u, mean_u, row_u = precision[u], mean[u], x[u, start:stop]
         for i in range(len(into)):
             away_u = row_u[i] - mean_u
             into[i] += away_u * away_u * weight_u
     for i in range(len(into)):
-        into[i] = start - into[i]
+        into[i] = double - into[i]

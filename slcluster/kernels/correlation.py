@@ -8,10 +8,10 @@ import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest
 from slcluster.kernels.cholesky import compiled
-from slcluster.kernels.moments import class_moments, less_first_sample, samples_of
+from slcluster.kernels.moments import class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
-__all__ = ["FLAT", "OUTPUTS", "correlation", "split_half_correlation"]
+__all__ = ["FLAT", "OUTPUTS", "correlation", "split_half_correlation", "unit_patterns"]
 
 #: What the classifier can return.
 OUTPUTS = ("confusion", "prediction", "decision")
@@ -67,9 +67,10 @@ def correlation(
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
     found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
-    x = np.ascontiguousarray(bold[:, tested], np.float64)
+    x = columns_of(np.asarray(bold, np.float64), tested)
+    centred, first = less_first_sample(bold), np.asarray(bold[:, 0], np.float64)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        means = _patterns(bold, y, train, n_classes)
+        means = class_moments(centred, y, train, n_classes).means + first
         shared = means.mean(axis=1) if subtract_mean else np.zeros((len(train), len(bold)))
         _all_spheres(
             x,
@@ -129,8 +130,9 @@ def split_half_correlation(
     """
     shape = (len(spheres.indptr) - 1, len(targets), len(train))
     found = {name: np.full(shape, np.nan) for name in ("within", "between", "difference")}
+    centred, first = less_first_sample(bold), np.asarray(bold[:, 0], np.float64)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        parts = [_patterns(bold, y, part, n_classes) for part in (train, test)]
+        parts = [class_moments(centred, y, part, n_classes).means + first for part in (train, test)]
         if subtract_mean:
             shared = [part.mean(axis=1) for part in parts]
         else:
@@ -146,12 +148,6 @@ def split_half_correlation(
     return found
 
 
-def _patterns(bold: np.ndarray, y: np.ndarray, parts: Sequence[np.ndarray], n_classes: int) -> np.ndarray:
-    """Mean pattern of each class in each part: float64 (n_folds, K, n_voxels)."""
-    by_sample = np.ascontiguousarray(less_first_sample(bold).T)
-    return class_moments(by_sample, y, parts, n_classes).means + np.asarray(bold[:, 0], np.float64)
-
-
 @compiled
 def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confusion, prediction, decision):
     n_classes = means.shape[1]
@@ -161,9 +157,9 @@ def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confu
         if len(columns) == 0:
             continue
         for fold in range(len(edges) - 1):
-            part = slice(edges[fold], edges[fold + 1])
-            units = _unit_patterns(means[fold], shared[fold], columns)
-            _correlate(x[:, part], shared[fold], columns, units, r[:, part])
+            start, stop = edges[fold], edges[fold + 1]
+            units = unit_patterns(means[fold], shared[fold], columns)
+            _correlate(x, shared[fold], columns, start, stop, units, r)
         first_largest(r, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
         if len(decision):
@@ -174,7 +170,7 @@ def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confu
 
 
 @compiled
-def _unit_patterns(patterns, shared, columns):
+def unit_patterns(patterns, shared, columns):
     """Patterns (K, n_voxels) over a sphere, centred and of length 1: (K, n_columns). Zero where flat."""
     units = np.empty((len(patterns), len(columns)))
     for k in range(len(patterns)):
@@ -195,31 +191,31 @@ def _unit_patterns(patterns, shared, columns):
 
 
 @compiled
-def _correlate(x, shared, columns, units, r):
-    """Correlation of each sample with each pattern of length 1, to 12 decimals, into r (K, n)."""
-    n_classes, n = r.shape
-    total, size, length = np.zeros(n), np.zeros(n), np.zeros(n)
-    r[:] = 0.0
+def _correlate(x, shared, columns, start, stop, units, r):
+    """Correlation of some samples with each pattern of length 1, to 12 decimals, into r (K, n_samples)."""
+    n_classes, n = len(r), stop - start
+    mean, size, length, away = np.zeros(n), np.zeros(n), np.zeros(n), np.empty(n)
     for voxel in columns:
-        row, offset = x[voxel], shared[voxel]
+        row, offset = x[voxel, start:stop], shared[voxel]
         for i in range(n):
-            total[i] += row[i] - offset
+            mean[i] += row[i] - offset
             size[i] += row[i] * row[i]
-    for i in range(n):
-        total[i] /= len(columns)
+    mean /= len(columns)
+    r[:, start:stop] = 0.0
     for j in range(len(columns)):
-        row, offset = x[columns[j]], shared[columns[j]]
+        row, offset = x[columns[j], start:stop], shared[columns[j]]
         for i in range(n):
-            away = row[i] - offset - total[i]
-            length[i] += away * away
+            away[i] = row[i] - offset - mean[i]
+            length[i] += away[i] * away[i]
         for k in range(n_classes):
-            weight, into = units[k, j], r[k]
+            weight, into = units[k, j], r[k, start:stop]
             for i in range(n):
-                into[i] += (row[i] - offset - total[i]) * weight
+                into[i] += away[i] * weight
     for i in range(n):
         is_flat = length[i] <= FLAT * FLAT * size[i]
         for k in range(n_classes):
-            r[k, i] = 0.0 if is_flat else np.rint(r[k, i] / np.sqrt(length[i]) * 1e12) / 1e12
+            value = r[k, start + i] / np.sqrt(length[i])
+            r[k, start + i] = 0.0 if is_flat else np.rint(value * 1e12) / 1e12
 
 
 @compiled
@@ -232,8 +228,8 @@ def _compare_halves(
         if len(columns) < 3:
             continue
         for fold in range(n_folds):
-            some = _unit_patterns(first[fold], shared[fold], columns)
-            other = _unit_patterns(second[fold], other_shared[fold], columns)
+            some = unit_patterns(first[fold], shared[fold], columns)
+            other = unit_patterns(second[fold], other_shared[fold], columns)
             same, different = 0.0, 0.0
             for a in range(n_classes):
                 for b in range(n_classes):

@@ -15,7 +15,14 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
 from slcluster.kernels.cholesky import compiled
-from slcluster.kernels.moments import Moments, class_moments, less_first_sample, samples_of, training_variance
+from slcluster.kernels.moments import (
+    Moments,
+    class_moments,
+    columns_of,
+    less_first_sample,
+    samples_of,
+    training_variance,
+)
 from slcluster.kernels.spheres import Spheres
 
 __all__ = ["OUTPUTS", "gnb"]
@@ -84,11 +91,10 @@ def gnb(
     tested, edges = samples_of(test)
     n_centers = len(spheres.indptr) - 1
     found = empty_answers(outputs, OUTPUTS, (n_centers, len(targets)), len(test), len(tested), n_classes)
-    x = np.ascontiguousarray(centred[:, tested])
-    by_sample = np.ascontiguousarray(centred.T)
-    smoothing = var_smoothing * training_variance(by_sample, train)
+    x = columns_of(centred, tested)
+    smoothing = var_smoothing * training_variance(centred, train)
     for number, y in enumerate(np.asarray(targets, np.int64)):
-        moments = class_moments(by_sample, y, train, n_classes)
+        moments = class_moments(centred, y, train, n_classes)
         log_priors = _log_priors(priors, moments.counts)
         _all_spheres(
             x,
@@ -149,14 +155,20 @@ def _all_spheres(
         if len(columns) == 0:
             continue
         for fold in range(len(edges) - 1):
-            part = slice(edges[fold], edges[fold + 1])
+            start, stop = edges[fold], edges[fold + 1]
             epsilon = 0.0
             for voxel in columns:
                 epsilon = max(epsilon, smoothing[fold, voxel])
             for k in range(n_classes):
-                log_prior, into = log_priors[fold, k], joint[k, part]
                 _add_densities(
-                    x[:, part], columns, means[fold, k], variances[fold, k], epsilon, log_prior, into
+                    x,
+                    columns,
+                    start,
+                    means[fold, k],
+                    variances[fold, k],
+                    epsilon,
+                    log_priors[fold, k],
+                    joint[k, start:stop],
                 )
         first_largest(joint, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
@@ -167,17 +179,17 @@ def _all_spheres(
 
 
 @compiled
-def _add_densities(x, columns, mean, variance, epsilon, log_prior, into):
+def _add_densities(x, columns, start, mean, variance, epsilon, log_prior, into):
     """Log-density of each test sample, summed over the voxels of a sphere, and the class's prior."""
-    log_determinant = 0.0
+    log_determinant, stop = 0.0, start + len(into)
     into[:] = 0.0
     n_even = len(columns) // 2 * 2
     for j in range(0, n_even, 2):  # two at a time, to halve the traffic of the sums
         u, v = columns[j], columns[j + 1]
         spread_u, spread_v = variance[u] + epsilon, variance[v] + epsilon
         log_determinant += np.log(2.0 * np.pi * spread_u) + np.log(2.0 * np.pi * spread_v)
-        precision_u, mean_u, row_u = 1.0 / spread_u, mean[u], x[u]
-        precision_v, mean_v, row_v = 1.0 / spread_v, mean[v], x[v]
+        precision_u, mean_u, row_u = 1.0 / spread_u, mean[u], x[u, start:stop]
+        precision_v, mean_v, row_v = 1.0 / spread_v, mean[v], x[v, start:stop]
         for i in range(len(into)):
             away_u, away_v = row_u[i] - mean_u, row_v[i] - mean_v
             into[i] += away_u * away_u * precision_u + away_v * away_v * precision_v
@@ -185,7 +197,7 @@ def _add_densities(x, columns, mean, variance, epsilon, log_prior, into):
         u = columns[j]
         spread_u = variance[u] + epsilon
         log_determinant += np.log(2.0 * np.pi * spread_u)
-        precision_u, mean_u, row_u = 1.0 / spread_u, mean[u], x[u]
+        precision_u, mean_u, row_u = 1.0 / spread_u, mean[u], x[u, start:stop]
         for i in range(len(into)):
             away_u = row_u[i] - mean_u
             into[i] += away_u * away_u * precision_u

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.utils.estimator_checks import check_estimator
 
 from slcluster.errors import InputError
 from slcluster.kernels.gnb import gnb
+from slcluster.kernels.spheres import find_spheres, sphere_offsets
 from slcluster.kernels.twins import PooledGaussianNB
 from tests.kernels.designs import (
     COLUMNS,
@@ -90,6 +94,29 @@ def test_its_parameters(params: dict[str, Any], is_pooled: bool) -> None:
     _assert_equal_to_twin(
         samples_of_kind("raw"), codes_of(3), folds_of("runs"), twin, is_pooled=is_pooled, **params
     )
+
+
+def test_faces_and_houses_score_as_scikit_learn_scores_them(test_data: Path) -> None:
+    """Every 25th center of the real slice, raw: the same accuracy in each of twelve runs."""
+    haxby = test_data / "haxby2001"
+    mask = np.asarray(nibabel.load(haxby / "mask.nii.gz").dataobj) > 0
+    image = nibabel.load(haxby / "subj1" / "bold.nii.gz")
+    labels = np.genfromtxt(haxby / "subj1" / "labels.txt", dtype=str, skip_header=1)
+    is_used = np.isin(labels[:, 0], ["face", "house"])
+    bold = np.asarray(image.dataobj)[mask.reshape(image.shape[:3])][:, is_used]
+    y, runs = (labels[is_used, 0] == "house").astype(int), labels[is_used, 1]
+    centers = np.argwhere(mask.reshape(image.shape[:3]))[::25]
+    spheres = find_spheres(
+        centers, mask.reshape(image.shape[:3]), sphere_offsets(image.affine, 5.6, image.shape[:3])
+    )
+    pairs = list(LeaveOneGroupOut().split(y, y, runs))
+    folds = [train for train, _ in pairs], [test for _, test in pairs]
+    confusion = gnb(bold, y[None], *folds, spheres, outputs=["confusion"], n_classes=2)["confusion"][:, 0]
+    accuracy = np.trace(confusion, axis1=2, axis2=3) / confusion.sum(axis=(2, 3))
+    assert accuracy.mean() > 0.55
+    for row, start, stop in zip(accuracy, spheres.indptr[:-1], spheres.indptr[1:], strict=True):
+        x = bold[spheres.indices[start:stop]].T.astype(np.float64)
+        assert np.array_equal(row, cross_val_score(GaussianNB(), x, y, cv=LeaveOneGroupOut(), groups=runs))
 
 
 def test_a_voxel_that_is_constant_within_a_class_has_the_sphere_s_smoothing() -> None:
