@@ -125,7 +125,7 @@ def plan(
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
     geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
     design = make_design(ds, source, fitted, cv, groups, target, estimators.score_functions(scoring))
-    engine = estimators.choose_engine(engine, fitted, scoring)
+    engine = estimators.choose_engine(engine, fitted, scoring, design.classes)
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
     if min_voxels > (largest := geometry.sphere_size.max(initial=0)):
         raise GeometryError(

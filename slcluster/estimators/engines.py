@@ -81,6 +81,25 @@ def _svm(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
     }
 
 
+def _logistic(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from sklearn.linear_model import LogisticRegression
+
+    if type(estimator) is not LogisticRegression or estimator.penalty not in ("deprecated", "l2"):
+        return None
+    is_liblinear = estimator.solver == "liblinear"
+    if estimator.l1_ratio not in (0, None) or not np.isfinite(estimator.C):
+        return None
+    # liblinear tells two classes apart, and scikit-learn says so better than we could.
+    if is_liblinear and classes is not None and len(classes) > 2:
+        return None
+    return {
+        "c": float(estimator.C),
+        "class_weight": _weights(estimator.class_weight, classes),
+        "fit_intercept": bool(estimator.fit_intercept),
+        "intercept_scaling": float(estimator.intercept_scaling) if is_liblinear else None,
+    }
+
+
 def _gnb(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
     from sklearn.naive_bayes import GaussianNB
 
@@ -165,6 +184,14 @@ ENGINES: dict[str, Engine] = {
         outputs=("prediction",),
         speed=30.0,
     ),
+    "logistic": Engine(
+        kernel="logistic.logistic",
+        version=1,
+        twin="LogisticRegression with the l2 penalty and a fixed C, at its optimum",
+        params=_logistic,
+        outputs=("confusion", "prediction", "decision", "log_proba"),
+        speed=50.0,
+    ),
     "gnb": Engine(
         kernel="gnb.gnb",
         version=1,
@@ -193,7 +220,9 @@ ENGINES: dict[str, Engine] = {
 }
 
 
-def choose_engine(engine: str, estimator: BaseEstimator, scoring: Any = "accuracy") -> str:
+def choose_engine(
+    engine: str, estimator: BaseEstimator, scoring: Any = "accuracy", classes: np.ndarray | None = None
+) -> str:
     """The code path that will compute ``estimator``.
 
     ``"auto"`` takes a fast engine where one computes exactly this estimator and these metrics, else
@@ -206,6 +235,8 @@ def choose_engine(engine: str, estimator: BaseEstimator, scoring: Any = "accurac
     estimator : scikit-learn estimator
     scoring
         As :func:`slcluster.plan` takes it.
+    classes : array, shape (n_classes,), optional
+        What is told apart, where it is known.
 
     Raises
     ------
@@ -216,7 +247,7 @@ def choose_engine(engine: str, estimator: BaseEstimator, scoring: Any = "accurac
         raise InputError(f"unknown engine {engine!r}; {nearest(engine, ['auto', *ENGINES])}")
     if engine == "sklearn":
         return engine
-    fast = [name for name in ENGINES if name != "sklearn" and _computes(name, estimator, scoring)]
+    fast = [name for name in ENGINES if name != "sklearn" and _computes(name, estimator, scoring, classes)]
     if engine == "auto":
         return fast[0] if fast else "sklearn"
     if engine not in fast:
@@ -235,9 +266,9 @@ def fast_scorers(scoring: Any, estimator: BaseEstimator) -> dict[str, Any]:
     return scorers_of(scoring)
 
 
-def _computes(name: str, estimator: BaseEstimator, scoring: Any) -> bool:
+def _computes(name: str, estimator: BaseEstimator, scoring: Any, classes: np.ndarray | None) -> bool:
     engine = ENGINES[name]
-    if engine.params(estimator, None) is None:
+    if engine.params(estimator, classes) is None:
         return False
     scorers = fast_scorers(scoring, estimator)
     return all(answers_of(scorer, engine.outputs) is not None for scorer in scorers.values())

@@ -12,9 +12,8 @@ unchanged it is the optimum. An exact line search takes care of the steps that w
 
 With fewer voxels than training samples the system is of the weights (primal), updated by the samples that
 enter or leave the set; otherwise of the samples' coefficients (dual), from inner products computed once a
-sphere. Where the voxels of a sphere have large means, as raw BOLD has, the arithmetic is centred and the
-problem is not: with m the sphere's mean over samples and t = w·m + s b the decision is w·(x - m) + t, and the
-regulariser |w|² + (t - w·m)² / s². Each fold starts from the optimum of the fold before, of the same sphere and
+sphere. The arithmetic is about the mean, the problem is not
+(:mod:`slcluster.kernels.centring`). Each fold starts from the optimum of the fold before, of the same sphere and
 the same targets; nothing is carried from sphere to sphere.
 """
 
@@ -25,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
+from slcluster.kernels.centring import as_rows, centred
 from slcluster.kernels.cholesky import compiled
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.spheres import Spheres
 from slcluster.kernels.svm_dual import fit_dual, inner_products
-from slcluster.kernels.svm_primal import as_rows, fit_primal, start
+from slcluster.kernels.svm_primal import fit_primal, start
 
 __all__ = ["squared_hinge_svm"]
 
@@ -148,7 +148,7 @@ def _all_spheres(bold, means, indptr, indices, targets, in_train, tested, edges,
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
             continue
-        x, mean = _centred(bold, means, columns)
+        x, mean = centred(bold, means, columns)
         is_dual = len(columns) + 1 > _DUAL_FROM * least
         if is_dual:
             gram, edge, kappa = inner_products(x, mean, scaling)
@@ -190,15 +190,3 @@ def _all_spheres(bold, means, indptr, indices, targets, in_train, tested, edges,
                         )
                     for k in range(edges[fold], edges[fold + 1]):
                         decision[center, permutation, k, problem] = f[tested[k]]
-
-
-@compiled
-def _centred(bold, means, columns):
-    """A sphere's voxels x samples in float64, less each voxel's mean; and the means."""
-    n_samples = bold.shape[1]
-    x, mean = np.empty((len(columns), n_samples)), means[columns]
-    for j in range(len(columns)):
-        source, row = bold[columns[j]], x[j]
-        for i in range(n_samples):
-            row[i] = source[i] - mean[j]
-    return x, mean

@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from slcluster.kernels.centring import regulariser
 from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, solve_factored
 from slcluster.kernels.margins import MAX_STEPS, PATIENCE, count_misplaced, step_length
 
-__all__ = ["as_rows", "fit_primal", "start"]
-
-
-@compiled
-def as_rows(x, has_intercept):
-    """Samples x unknowns, the intercept's 1 last."""
-    n_voxels, n_samples = x.shape
-    size = n_voxels + 1 if has_intercept else n_voxels
-    rows = np.empty((n_samples, size))
-    for j in range(n_voxels):
-        source = x[j]
-        for i in range(n_samples):
-            rows[i, j] = source[i]
-    if has_intercept:
-        rows[:, n_voxels] = 1.0
-    return rows
+__all__ = ["fit_primal", "start"]
 
 
 @compiled
 def start(matrix, right, inside, mean, scaling):
-    """Nobody inside: the regulariser alone, |w|² + (t - w·m)² / s², in the upper triangle."""
+    """Nobody inside: the regulariser alone."""
     inside[:] = False
     right[:] = 0.0
-    matrix[:] = 0.0
-    for j in range(len(mean)):
-        matrix[j, j] = 1.0
-    if scaling > 0.0:
-        last = len(mean)
-        inverse = 1.0 / (scaling * scaling)
-        for j in range(last):
-            for k in range(j, last):
-                matrix[j, k] += mean[j] * mean[k] * inverse
-            matrix[j, last] = -mean[j] * inverse
-        matrix[last, last] = inverse
+    regulariser(matrix, mean, scaling)
 
 
 @compiled

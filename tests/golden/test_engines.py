@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import xarray as xr
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import GroupShuffleSplit, KFold, LeaveOneGroupOut
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 import slcluster as slc
@@ -37,6 +39,10 @@ TWINS: dict[str, list[BaseEstimator]] = {
         RidgeClassifierCV(),
     ],
     "ridge": [Ridge(alpha=3.0), RidgeCV(alphas=[0.5, 20.0, 1000.0])],
+    "logistic": [
+        LogisticRegression(solver="newton-cholesky", tol=1e-10, max_iter=50),
+        LogisticRegression(C=0.01, solver="newton-cholesky", tol=1e-10, max_iter=50),
+    ],
     "gnb": [GaussianNB(), PooledGaussianNB()],
     "nearest_centroid": [NearestCentroid()],
     "correlation": [CorrelationClassifier(), CorrelationClassifier(subtract_mean=True)],
@@ -93,6 +99,9 @@ def _undecided(answers: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _converged(estimator: BaseEstimator, x: np.ndarray, y: np.ndarray) -> BaseEstimator:
+    if isinstance(estimator, LogisticRegression):
+        # A free intercept takes any shift of the voxels up; without it, raw data stop the solver short.
+        return make_pipeline(StandardScaler(with_std=False), estimator).fit(x, y)
     fitted = estimator.fit(x, y)
     # On raw data liblinear stops short of the optimum at any tolerance: a decision of 0.0003 came out as -0.001.
     return converge(fitted, x, y) if isinstance(fitted, LinearSVC) else fitted
@@ -176,6 +185,11 @@ def test_simulated_volume(
         (RidgeClassifier(class_weight="balanced"), "accuracy", "sklearn"),
         (RidgeClassifier(solver="sag"), "accuracy", "sklearn"),
         (RidgeClassifierCV(cv=3), "accuracy", "sklearn"),
+        (LogisticRegression(), ["accuracy", "neg_log_loss"], "logistic"),
+        (LogisticRegression(solver="liblinear"), "accuracy", "logistic"),
+        (LogisticRegression(l1_ratio=0.5, solver="saga"), "accuracy", "sklearn"),
+        (LogisticRegression(C=np.inf), "accuracy", "sklearn"),
+        ("logistic", "accuracy", "sklearn"),  # chooses C by itself
         ("gnb", ["accuracy", "roc_auc", "neg_log_loss"], "gnb"),
         ("nearest_centroid", "accuracy", "nearest_centroid"),
         (NearestCentroid(shrink_threshold=0.5), "accuracy", "sklearn"),
