@@ -18,6 +18,9 @@ _NEAR = 1.0
 _MAX_STEPS = 100
 _MAX_HALVINGS = 60
 
+#: Unknowns from which a matrix product by BLAS beats our own loops over the upper triangle.
+_BLAS_FROM = 48
+
 
 @compiled
 def _times(matrix, v, out):
@@ -72,7 +75,9 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
     n, size = len(chosen), len(v)
     labels, cost = y[chosen].astype(np.float64), cost_of[y[chosen]]
     f, g, probability, bend = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    hessian, step, pull, pushed = np.empty((size, size)), np.empty(size), np.empty(size), np.empty(size)
+    hessian, step, pull, pushed = np.zeros((size, size)), np.empty(size), np.empty(size), np.empty(size)
+    n_dense = n if size >= _BLAS_FROM else 0
+    own, bent = np.empty((n_dense, size)), np.empty((n_dense, size))
     _decide(rows, chosen, v, f)
     _slope_two(f, f, 0.0, labels, cost, probability)
     for _ in range(_MAX_STEPS):
@@ -86,7 +91,14 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
             a, row = cost[i] * (labels[i] - probability[i]), rows[chosen[i]]
             for j in range(size):
                 step[j] = fma(a, row[j], step[j])
-        add_outer_products(hessian, rows, chosen, bend, n, size)
+        if size < _BLAS_FROM:
+            add_outer_products(hessian, rows, chosen, bend, n, size)
+        else:
+            for i in range(n):
+                row = rows[chosen[i]]
+                for j in range(size):
+                    own[i, j], bent[i, j] = row[j], bend[i] * row[j]
+            hessian += np.dot(bent.T, own)
         if not factor(hessian, size):
             return
         solve_factored(hessian, step, size)
@@ -136,20 +148,19 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
     """Second derivative (upper triangle, class by class) and the negative of the first."""
     n_classes, size = v.shape
     n, last = len(rows), size - 1
-    weighted = np.empty((n, n_classes * size))
-    for i in range(n):
-        for k in range(n_classes):
-            for j in range(size):
-                weighted[i, k * size + j] = probability[k, i] * rows[i, j]
-    half = np.empty((n, size))
+    across = np.ascontiguousarray(rows.T)
+    weighted, half = np.empty((n_classes * size, n)), np.empty((size, n))
     for k in range(n_classes):
-        for i in range(n):
-            a = cost[i] * probability[k, i]
-            for j in range(size):
-                half[i, j] = a * rows[i, j]
+        for j in range(size):
+            for i in range(n):
+                weighted[k * size + j, i] = probability[k, i] * across[j, i]
+    for k in range(n_classes):
+        for j in range(size):
+            for i in range(n):
+                half[j, i] = cost[i] * weighted[k * size + j, i]
         here = slice(k * size, (k + 1) * size)
-        hessian[here] = -np.dot(half.T, weighted)
-        hessian[here, here] += np.dot(half.T, rows) + penalty
+        hessian[here, k * size :] = -np.dot(half, weighted[k * size :].T)
+        hessian[here, here] += np.dot(half, rows) + penalty
         _times(penalty, v[k], pull[k])
         for j in range(size):
             step[k * size + j] = -pull[k, j]
@@ -160,7 +171,7 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
     if has_intercept:
         # Free intercepts could all move together; a penalty on their sum, which is 0, holds them.
         for k in range(n_classes):
-            for other in range(n_classes):
+            for other in range(k, n_classes):
                 hessian[k * size + last, other * size + last] += 1.0
 
 
