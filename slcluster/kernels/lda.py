@@ -19,7 +19,7 @@ from slcluster.kernels.answers import check_priors, empty_answers
 from slcluster.kernels.cholesky import compiled, factor, fma, inverse_trace, solve_factored
 from slcluster.kernels.lda_within import LEAST_EIGENVALUE, Rule, scale_and_factor, solve_within
 from slcluster.kernels.moments import samples_of
-from slcluster.kernels.scatter import joint_scatter, part_moments, scatter_about_mean, shared_parts
+from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
 from slcluster.kernels.spheres import Spheres
 
 __all__ = ["OUTPUTS", "lda"]
@@ -132,7 +132,7 @@ def _rule(solver: str, shrinkage: Any, priors: Sequence[float] | None, tol: floa
     if solver == "svd" and shrinkage is not None:
         raise InputError(f"solver='svd' has no shrinkage, got {shrinkage!r}; pass solver='lsqr' or 'eigen'")
     is_number = not isinstance(shrinkage, str) and shrinkage is not None
-    if is_number and not 0 <= shrinkage <= 1 or isinstance(shrinkage, str) and shrinkage != "auto":
+    if (is_number and not 0 <= shrinkage <= 1) or (isinstance(shrinkage, str) and shrinkage != "auto"):
         raise InputError(f"shrinkage must be None, 'auto' or a number from 0 to 1, got {shrinkage!r}")
     if not tol >= 0:
         raise InputError(f"tol must be zero or positive, got {tol}")
@@ -162,7 +162,9 @@ def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
         if len(columns) == 0:
             continue
         rows, across, own_levels, negligible = _samples_of_sphere(bold, levels, columns, design.tested)
-        parts = part_moments(rows, design.members, design.member_edges if is_shared else np.zeros(1, np.int64))
+        parts = part_moments(
+            rows, design.members, design.member_edges if is_shared else np.zeros(1, np.int64)
+        )
         for fold in range(len(design.test_edges) - 1):
             chosen = design.trained[design.train_edges[fold] : design.train_edges[fold + 1]]
             total = _total(parts, design.in_fold[fold], len(columns), negligible)
@@ -172,7 +174,9 @@ def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
                 scores, common = _score(
                     rows, across[:, start:stop], chosen, y, total, own_levels, negligible, rule
                 )
-                _note(scores, common, y, design.tested[start:stop], start, (center, permutation, fold), answers)
+                _note(
+                    scores, common, y, design.tested[start:stop], start, (center, permutation, fold), answers
+                )
 
 
 @compiled

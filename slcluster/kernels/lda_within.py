@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, inverse_trace, solve_factored
+from slcluster.kernels.cholesky import (
+    add_outer_products,
+    compiled,
+    factor,
+    fma,
+    inverse_trace,
+    solve_factored,
+)
 
 __all__ = ["LEAST_EIGENVALUE", "Rule", "scale_and_factor", "solve_within"]
 

@@ -66,8 +66,7 @@ def scatter_about_mean(rows, members, mean, scatter):
         row, into = rows[members[i]], away[i]
         for j in range(size):
             into[j] = row[j] - mean[j]
-    scatter[:] = 0.0
-    add_outer_products(scatter, away, np.arange(n), np.ones(n), n, size)
+    scatter[:] = np.dot(away.T, away)
 
 
 @compiled
