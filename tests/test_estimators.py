@@ -34,7 +34,7 @@ def test_names_are_those_of_nilearn() -> None:
     from nilearn.decoding._utils import SUPPORTED_ESTIMATORS
 
     theirs = {name: how for kind in SUPPORTED_ESTIMATORS.values() for name, how in kind.items()}
-    assert set(estimators.NAMES) == {*theirs, "gnb", "nearest_centroid", "correlation"}
+    assert set(estimators.NAMES) == {*theirs, "gnb", "nearest_centroid", "lda", "correlation"}
     for name, how in theirs.items():
         ours, expected = estimators.resolve(name), how["estimator"](**how["params"], **how["extra_params"])
         assert type(ours) is type(expected), name

@@ -129,6 +129,20 @@ def _correlation(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] |
     return {"subtract_mean": bool(estimator.subtract_mean)}
 
 
+def _lda(estimator: Any, classes: np.ndarray | None) -> dict[str, Any] | None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    if type(estimator) is not LinearDiscriminantAnalysis or estimator.covariance_estimator is not None:
+        return None
+    is_svd = estimator.solver == "svd"
+    if is_svd and (estimator.shrinkage is not None or estimator.tol < 1e-12):
+        return None  # refused by scikit-learn; its rank, by rounding
+    if estimator.priors is not None and abs(np.sum(estimator.priors) - 1.0) > 1e-9:
+        return None  # scikit-learn warns, and makes them sum to one
+    names = ("solver", "shrinkage", "priors", "tol")
+    return {name: getattr(estimator, name) for name in names}
+
+
 def _ridge_alphas(estimator: Any) -> list[float] | None:
     """Strengths of the penalty of one of scikit-learn's four ridge estimators; None where it asks for more."""
     if hasattr(estimator, "alphas"):
@@ -207,6 +221,14 @@ ENGINES: dict[str, Engine] = {
         params=_nearest_centroid,
         outputs=("confusion", "prediction", "decision", "log_proba"),
         speed=200.0,
+    ),
+    "lda": Engine(
+        kernel="lda.lda",
+        version=1,
+        twin="LinearDiscriminantAnalysis without a covariance_estimator",
+        params=_lda,
+        outputs=("confusion", "prediction", "decision", "log_proba"),
+        speed=100.0,
     ),
     "correlation": Engine(
         kernel="correlation.correlation",

@@ -78,6 +78,12 @@ def _nearest_centroid() -> BaseEstimator:
     return NearestCentroid()
 
 
+def _lda() -> BaseEstimator:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    return LinearDiscriminantAnalysis()
+
+
 def _correlation() -> BaseEstimator:
     from slcluster.kernels.twins import CorrelationClassifier
 
@@ -103,6 +109,7 @@ NAMES: dict[str, Callable[[], BaseEstimator]] = {
     # Ours, which nilearn has not.
     "gnb": _gnb,
     "nearest_centroid": _nearest_centroid,
+    "lda": _lda,
     "correlation": _correlation,
 }
 

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["add_outer_products", "compiled", "factor", "fma", "solve_factored"]
+__all__ = ["add_outer_products", "compiled", "factor", "fma", "inverse_trace", "solve_factored"]
 
 #: Decorator of every compiled function: kept on disk, free of the interpreter's lock. Numba looks for changes in
 #: a function's own file only: who edits what others call removes their ``__pycache__``.
@@ -106,3 +106,29 @@ def solve_factored(matrix: np.ndarray, right: np.ndarray, size: int) -> None:
         for k in range(j + 1 + n_fours, size):
             s0 = fma(-row[k], right[k], s0)
         right[j] = ((s0 + s1) + (s2 + s3)) / row[j]
+
+
+@compiled
+def inverse_trace(matrix: np.ndarray, size: int) -> float:
+    """Trace of the inverse, given the factor that :func:`factor` left.
+
+    No eigenvalue of the matrix is less than one over it, and the smallest is at most ``size`` times that.
+    """
+    inverse, squares = np.zeros((size, size)), np.zeros(size)
+    for j in range(size - 1, -1, -1):
+        row, line = inverse[j], matrix[j]
+        n_fours = (size - j - 1) // 4 * 4
+        for k in range(j + 1, j + 1 + n_fours, 4):
+            a0, a1, a2, a3 = -line[k], -line[k + 1], -line[k + 2], -line[k + 3]
+            r0, r1, r2, r3 = inverse[k], inverse[k + 1], inverse[k + 2], inverse[k + 3]
+            for m in range(k, size):
+                row[m] = fma(a0, r0[m], fma(a1, r1[m], fma(a2, r2[m], fma(a3, r3[m], row[m]))))
+        for k in range(j + 1 + n_fours, size):
+            a0, r0 = -line[k], inverse[k]
+            for m in range(k, size):
+                row[m] = fma(a0, r0[m], row[m])
+        row[j], scale = 1.0, 1.0 / line[j]
+        for m in range(j, size):
+            row[m] *= scale
+            squares[m] += row[m] * row[m]
+    return squares.sum()

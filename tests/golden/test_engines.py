@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from sklearn.base import BaseEstimator, is_classifier
+from sklearn.covariance import OAS
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import GroupShuffleSplit, KFold, LeaveOneGroupOut
 from sklearn.naive_bayes import GaussianNB
@@ -45,6 +47,11 @@ TWINS: dict[str, list[BaseEstimator]] = {
     ],
     "gnb": [GaussianNB(), PooledGaussianNB()],
     "nearest_centroid": [NearestCentroid()],
+    "lda": [
+        LinearDiscriminantAnalysis(),
+        LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.2, priors=[0.4, 0.6]),
+    ],
     "correlation": [CorrelationClassifier(), CorrelationClassifier(subtract_mean=True)],
 }
 #: A decision nearer to zero than this may fall on either side.
@@ -194,6 +201,11 @@ def test_simulated_volume(
         ("nearest_centroid", "accuracy", "nearest_centroid"),
         (NearestCentroid(shrink_threshold=0.5), "accuracy", "sklearn"),
         ("correlation", "roc_auc", "correlation"),
+        ("lda", ["accuracy", "roc_auc", "neg_log_loss"], "lda"),
+        (LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto", n_components=1), "accuracy", "lda"),
+        (LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=OAS()), "accuracy", "sklearn"),
+        (LinearDiscriminantAnalysis(shrinkage=0.1), "accuracy", "sklearn"),  # which refuses it
+        (LinearDiscriminantAnalysis(priors=[1, 2]), "accuracy", "sklearn"),
         (RidgeClassifierCV(scoring="accuracy"), "accuracy", "sklearn"),
     ],
 )
