@@ -187,7 +187,7 @@ def spread(values: np.ndarray, client: Any) -> da.Array:
 
     So that graphs carry keys, not voxels.
     """
-    n_pieces = max(math.ceil(values.nbytes / PIECE_BYTES), client.scheduler_info()["n_workers"])
+    n_pieces = max(math.ceil(values.nbytes / PIECE_BYTES), len(client.nthreads()), 1)
     pieces = np.array_split(values, min(n_pieces, len(values)))
     futures = client.scatter(pieces, hash=False)
     return da.concatenate(

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone, is_regressor
 
 from slcluster.cluster import connect_processes
-from slcluster.dispatch import active_client, gather, spread
+from slcluster.dispatch import active_client, check_client, gather, spread
 from slcluster.errors import InputError
 from slcluster.schema import subject_dataset
 from slcluster.searchlight import searchlight
@@ -133,6 +133,7 @@ def _workers(n_jobs: Any) -> Iterator[Any]:
     """The active client, else one of ``n_jobs`` processes on this machine, else None: this thread."""
     n_workers = _count(n_jobs)
     client = active_client()
+    check_client(client)
     if client is not None or n_workers == 1:
         yield client
         return

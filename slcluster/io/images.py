@@ -188,7 +188,10 @@ def _resampled(image: Any, shape: tuple[int, ...], affine: np.ndarray) -> np.nda
             "mask_img is on another grid than the images, and resampling it needs nilearn: "
             "pip install 'slcluster[plot]', or bring it to their grid"
         ) from None
-    moved = resample_img(image, target_affine=affine, target_shape=tuple(shape), interpolation="nearest")
+    try:
+        moved = resample_img(image, target_affine=affine, target_shape=tuple(shape), interpolation="nearest")
+    except ValueError:  # nothing of it lies within the images
+        return np.zeros(shape, bool)
     values = np.asarray(moved.dataobj)
     inside: np.ndarray = (values != 0) & ~np.isnan(values)
     return inside
