@@ -17,7 +17,7 @@ def start_processes(n_workers: int, start_timeout: str) -> Any:
 
     ``LocalCluster`` starts them with multiprocessing, which reads the calling script a second time and so asks
     it for ``if __name__ == "__main__":``. These do not. They listen on loopback alone, share the memory of the
-    machine, and end with this process.
+    machine, and end with this process, once what they are at is done.
 
     Parameters
     ----------
