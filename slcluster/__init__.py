@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "SearchLight": "estimator",
     "f_score": "inference",
     "ingest": "ingest",
     "make_cluster": "cluster",
@@ -28,6 +29,7 @@ _HOME = {
 }
 
 __all__ = [
+    "SearchLight",
     "__version__",
     "f_score",
     "ingest",
@@ -45,6 +47,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from slcluster.cluster import make_cluster
+    from slcluster.estimator import SearchLight
     from slcluster.inference import f_score
     from slcluster.ingest import ingest
     from slcluster.io import to_nifti

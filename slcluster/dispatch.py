@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import dask
+import dask.array as da
+import numpy as np
+from dask.array.core import slices_from_chunks
 from dask.callbacks import Callback
+from dask.core import flatten
 from dask.delayed import delayed
 
 from slcluster.errors import BlockError, InputError, SlclusterError, one_line
 
-__all__ = ["WINDOW", "check_client", "dispatch"]
+__all__ = ["WINDOW", "active_client", "check_client", "dispatch", "gather", "spread"]
 
 #: Tasks handed to a scheduler at a time; more are handed over when half of them are done. A scheduler holds some
 #: kB for each task, and a million blocks must not be its memory.
 WINDOW = 512
+
+#: Pieces of about this size travel to the workers.
+PIECE_BYTES = 32 * 2**20
 
 Key = tuple[str, str, int]
 
@@ -75,7 +83,7 @@ def dispatch(
     BlockError
         A worker died, or the cluster dropped the work; names the number.
     """
-    client = client if client is not None else _active_client()
+    client = client if client is not None else active_client()
     if client is None:
         _through_scheduler(function, shared, numbers, advance)
     else:
@@ -83,7 +91,7 @@ def dispatch(
         _through_client(client, function, shared, numbers, name, advance)
 
 
-def _active_client() -> Any:
+def active_client() -> Any:
     """The distributed client that is active here, if anybody imported distributed at all."""
     if "distributed" not in sys.modules:
         return None
@@ -172,3 +180,63 @@ def _keys(name: str, numbers: list[int]) -> dict[int, Key]:
 
 def _task(function: Callable[..., None], kept: Any, number: int, key: Key) -> Any:
     return delayed(function, name="searchlight", pure=False)(kept, number, dask_key_name=key)
+
+
+def spread(values: np.ndarray, client: Any) -> da.Array:
+    """An array of this process as one whose pieces, cut along the first axis, lie on the workers.
+
+    So that graphs carry keys, not voxels.
+    """
+    n_pieces = max(math.ceil(values.nbytes / PIECE_BYTES), len(client.nthreads()), 1)
+    pieces = np.array_split(values, min(n_pieces, len(values)))
+    futures = client.scatter(pieces, hash=False)
+    return da.concatenate(
+        [
+            da.from_delayed(future, piece.shape, piece.dtype)
+            for future, piece in zip(futures, pieces, strict=True)
+        ]
+    )
+
+
+def gather(array: da.Array, *, name: str, client: Any, advance: Callable[[], None]) -> np.ndarray:
+    """A lazy array, computed chunk by chunk: on a client's cluster, or in this thread where there is none.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+    name : str
+        What the work is called in errors.
+    client : distributed.Client or None
+    advance : callable
+        Called in this thread after each chunk. What it raises stops the work, and so does Ctrl-C.
+
+    Raises
+    ------
+    SlclusterError
+        What computing a chunk raised.
+    BlockError
+        A worker died, or the cluster dropped the work.
+    """
+    if client is None:
+        wanted = set(flatten(array.__dask_keys__()))
+
+        def posttask(key: Any, *_: Any) -> None:
+            if key in wanted:
+                advance()
+
+        with Callback(posttask=posttask):
+            return np.asarray(array.compute(scheduler="synchronous"))
+    from distributed import as_completed
+
+    futures = client.compute(array.to_delayed().ravel().tolist())
+    try:
+        for future in as_completed(futures):
+            _raise_failure(name, future)
+            advance()
+        chunks = client.gather(futures)
+    finally:
+        client.cancel(futures, force=True)
+    whole = np.empty(array.shape, array.dtype)
+    for part, chunk in zip(slices_from_chunks(array.chunks), chunks, strict=True):
+        whole[part] = chunk
+    return whole

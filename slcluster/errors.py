@@ -12,6 +12,7 @@ __all__ = [
     "DesignError",
     "GeometryError",
     "InputError",
+    "NotAnImageError",
     "PlanError",
     "SchemaError",
     "SlclusterError",
@@ -29,6 +30,10 @@ class SlclusterError(Exception):
 
 class InputError(SlclusterError, ValueError):
     """A file, an argument or a value is not what was expected."""
+
+
+class NotAnImageError(InputError, TypeError):
+    """Something else than an image was given where an image is needed."""
 
 
 class GeometryError(InputError):

@@ -10,12 +10,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import LocalProfile, Profile, SlurmProfile, is_address, load_profile
 from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
 from slcluster.cluster.slurm import job_script, start_slurm
 from slcluster.errors import InputError, SlclusterError
 
-__all__ = ["check_sees", "connect", "job_script", "make_cluster"]
+__all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
 
 log = logging.getLogger("slcluster")
 
@@ -128,6 +129,34 @@ def connect(
             )
         try:
             _await_workers(client, chosen.start_timeout, "no worker started")
+            yield client
+        finally:
+            hush(client)
+
+
+@contextmanager
+def connect_processes(n_workers: int) -> Iterator[Any]:
+    """A client of worker processes on this machine, for scripts without ``if __name__ == "__main__":``.
+
+    Parameters
+    ----------
+    n_workers : int
+
+    Yields
+    ------
+    distributed.Client
+
+    Raises
+    ------
+    SlclusterError
+        No worker came in time.
+    """
+    from distributed import Client
+
+    timeout = LocalProfile().start_timeout
+    with _quiet_end() as hush, start_processes(n_workers, timeout) as started, Client(started) as client:
+        try:
+            _await_workers(client, timeout, "no worker started")
             yield client
         finally:
             hush(client)

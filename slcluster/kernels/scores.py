@@ -105,16 +105,17 @@ def _function(scorer: Any) -> str | None:
 
 
 def _accuracy(confusion: np.ndarray) -> np.ndarray:
-    return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
+    with np.errstate(invalid="ignore"):  # an empty sphere answered nothing
+        return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
 
 
 def _balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     """Mean over the classes that occur of the part of their samples that is hit."""
     n_true = confusion.sum(axis=-1)
+    occurs = n_true > 0
     with np.errstate(invalid="ignore"):
         hit_rate = np.diagonal(confusion, axis1=-2, axis2=-1) / n_true
-    occurs = n_true > 0
-    return np.where(occurs, hit_rate, 0).sum(axis=-1) / occurs.sum(axis=-1)
+        return np.where(occurs, hit_rate, 0).sum(axis=-1) / occurs.sum(axis=-1)
 
 
 _FROM_CONFUSION: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {

@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
 import slcluster as slc
-from slcluster.cluster import check_sees, connect
+from slcluster.cluster import check_sees, connect, connect_processes
 from slcluster.errors import InputError, SlclusterError
 
 
@@ -53,6 +53,24 @@ def test_workers_run_one_blas_thread_and_leave_ctrl_c_to_the_driver(client: Any)
     for environment, on_interrupt in client.run(on_worker).values():
         assert {environment[f"{name}_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")} == {"1"}
         assert on_interrupt == signal.SIG_IGN
+
+
+def test_processes_listen_on_loopback_and_end() -> None:
+    here = psutil.Process()
+    before = set(here.children(recursive=True))
+    with connect_processes(2) as client:
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        assert [about["nthreads"] for about in workers] == [1, 1]
+        started = set(here.children(recursive=True)) - before
+        listening = [
+            ipaddress.ip_address(connection.laddr.ip)
+            for process in (here, *started)
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert len(listening) >= 3  # scheduler, two workers
+        assert all(address.is_loopback for address in listening)
+    assert not psutil.wait_procs(started, timeout=10)[1]
 
 
 def test_every_worker_sees_the_file(client: Any, tmp_path: Path) -> None:
