@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Crossnobis": "estimators",
+    "RSA": "estimators",
     "SearchLight": "estimator",
     "f_score": "inference",
     "ingest": "ingest",
@@ -29,6 +31,8 @@ _HOME = {
 }
 
 __all__ = [
+    "RSA",
+    "Crossnobis",
     "SearchLight",
     "__version__",
     "f_score",
@@ -48,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from slcluster.cluster import make_cluster
     from slcluster.estimator import SearchLight
+    from slcluster.estimators import RSA, Crossnobis
     from slcluster.inference import f_score
     from slcluster.ingest import ingest
     from slcluster.io import to_nifti

@@ -35,8 +35,9 @@ __all__ = ["Status", "as_stored", "create", "open_result", "status", "stored_pla
 _INTERNAL = (
     "constants",
     "classes",
-    "metrics",
+    "layout",
     "block_centers",
+    "is_measure",
     "value_bytes",
     "source_path",
     "source_digest",
@@ -66,13 +67,14 @@ def create(plan: Plan, path: Path) -> None:
         path,
         n_centers=plan.n_centers,
         block_centers=plan.block_centers,
-        sizes={"metric": len(plan.metrics), "fold": len(d.folds.train)},
+        sizes=dict(zip(("metric", "fold"), plan.score_shape, strict=True)),
         constants=constants,
         attrs={
             **plan_attrs(plan),
             "classes": json.dumps(None if d.classes is None else d.classes.tolist()),
-            "metrics": json.dumps(plan.metrics),
+            "layout": json.dumps(plan.layout),
             "block_centers": plan.block_centers,
+            "is_measure": int(plan.is_measure),
             "value_bytes": plan.value_bytes,
             "source_path": plan.source_path,
             "source_digest": plan.source_digest,
@@ -106,7 +108,7 @@ def stored_plan(path: str | Path) -> Plan:
     """
     attrs, arrays = read_result_attrs(path), read_constants(path)
     identity = json.loads(attrs["identity"])
-    estimator, metrics, scorer, scorers = _stored_estimator(path, identity)
+    estimator, scorer, scorers = _stored_estimator(path, identity)
     plan = Plan(
         subject=attrs["subject"],
         source_path=attrs["source_path"],
@@ -117,7 +119,7 @@ def stored_plan(path: str | Path) -> Plan:
         estimator=estimator,
         scorer=scorer,
         scorers=scorers,
-        metrics=metrics,
+        layout=_stored_layout(attrs),
         engine=identity["engine"],
         standardize=identity["standardize"],
         detrend=identity["detrend"],
@@ -133,9 +135,9 @@ def stored_plan(path: str | Path) -> Plan:
         **geometry_identity(plan.geometry),
         "groups": identity["groups"],
         "schema_version": SCHEMA_VERSION,
-        "engine_version": _engine_version(plan.engine),
+        "engine_version": estimators.version_of(plan.engine),
         "estimator": estimators.describe(estimator),
-        "metrics": list(metrics),
+        "metrics": list(plan.metrics),
     }
     fields = sorted(name for name, value in now.items() if identity[name] != value)
     if fields or plan.fingerprint != attrs["fingerprint"]:
@@ -146,9 +148,7 @@ def stored_plan(path: str | Path) -> Plan:
     return plan
 
 
-def _stored_estimator(
-    path: str | Path, identity: Mapping[str, Any]
-) -> tuple[Any, tuple[str, ...], Any, dict[str, Any]]:
+def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     try:
         estimator = estimators.rebuild(identity["estimator"])
         scoring = identity["scoring"]
@@ -158,20 +158,20 @@ def _stored_estimator(
                 name: metric if isinstance(metric, str) else estimators.rebuild(metric)
                 for name, metric in metrics.items()
             }
-        names, scorer, _ = estimators.make_scorer(scoring, estimator)
-        is_generic = identity["engine"] == "sklearn"
+        _, scorer, _ = estimators.make_scorer(scoring, estimator)
+        is_generic = identity["engine"] == "sklearn" or isinstance(estimator, estimators.Measure)
         scorers = {} if is_generic else estimators.fast_scorers(scoring, estimator)
     except (ImportError, AttributeError, TypeError) as error:
         raise StoreError(
             f"the estimator that {path} was begun with does not exist in this scikit-learn ({error}); "
             "finish it with that version, or begin again elsewhere"
         ) from error
-    return estimator, names, scorer, scorers
+    return estimator, scorer, scorers
 
 
-def _engine_version(engine: str) -> int | None:
-    known = estimators.ENGINES.get(engine)
-    return None if known is None else known.version
+def _stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
+    dims, labels = json.loads(attrs["layout"])
+    return estimators.Layout(tuple(dims), tuple(map(tuple, labels)))
 
 
 def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geometry:
@@ -245,7 +245,8 @@ def open_result(path: str | Path) -> xr.Dataset:
         scatter(centers, fold_mean(score_fold), shape, np.nan),
         scatter(centers, score_fold, shape, np.nan),
         scatter(centers, arrays["sphere_size"], shape, 0),
-        metrics=tuple(json.loads(attrs["metrics"])),
+        layout=_stored_layout(attrs),
+        is_measure=bool(attrs["is_measure"]),
         axes={name: arrays[name] for name in "xyz"},
         affine=arrays["grid_affine"] @ np.linalg.inv(step),
         attrs={

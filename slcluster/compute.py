@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ _ONE_THREAD = _OneThread()
 
 class BlockScores(NamedTuple):
     """What a block writes: ``score`` float64 (n_centers, n_metrics, n_folds), ``n_unconverged`` int32
-    (n_centers, n_folds)."""
+    (n_centers, n_folds). Measures have one fold."""
 
     score: np.ndarray
     n_unconverged: np.ndarray
@@ -114,9 +115,11 @@ def score_centers(
         standardize=plan.standardize,
         zero_nonfinite=plan.nonfinite == "zero",
     )
-    if plan.engine != "sklearn":
-        return _fast(plan, bold, spheres)
     try:
+        if plan.is_measure:
+            return _measure(plan, bold, spheres)
+        if plan.engine != "sklearn":
+            return _fast(plan, bold, spheres)
         with _SKLEARN_LOCK, _ONE_THREAD:
             found = cross_validate(
                 bold,
@@ -133,8 +136,9 @@ def score_centers(
     except SphereFailure as failure:
         voxel = tuple(int(axis[i]) for axis, i in zip(geometry.axes, centers[failure.center], strict=True))
         cause = failure.__cause__
+        fold = "" if failure.fold is None else f", fold {failure.fold}"
         raise BlockError(
-            f"{plan.subject}, {name}, center at voxel {voxel}, fold {failure.fold}: "
+            f"{plan.subject}, {name}, center at voxel {voxel}{fold}: "
             f"{type(cause).__name__}: {one_line(cause or failure)}"
         ) from cause
     # One set of targets: (center, fold, metric) to (center, metric, fold).
@@ -142,6 +146,17 @@ def score_centers(
         np.ascontiguousarray(found["score"][:, 0].swapaxes(1, 2)),
         np.ascontiguousarray(found["n_unconverged"][:, 0]),
     )
+
+
+def _measure(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
+    """A block of a measure. Functions are the user's, and need not bear several threads."""
+    design = plan.design
+    with _SKLEARN_LOCK if plan.engine == "function" else nullcontext(), _ONE_THREAD:
+        values = plan.estimator.compute(
+            bold, design.targets, design.classes, design.groups, design.folds, spheres, len(plan.metrics)
+        )
+    values[spheres.sizes() < plan.min_voxels] = np.nan
+    return BlockScores(np.ascontiguousarray(values[..., None]), np.zeros((len(values), 1), np.int32))
 
 
 def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:

@@ -68,7 +68,7 @@ def make_design(
         The analysed samples; its coordinates are what counts, also where they were replaced after opening.
     source : Source or None
         The store that ``ds`` is a selection of, if blocks will read it.
-    estimator : scikit-learn estimator
+    estimator : scikit-learn estimator or Measure
         Decides between classification and regression.
     cv, groups, target
         As in :func:`slcluster.plan`.
@@ -105,8 +105,13 @@ def make_design(
     _check_metrics(metrics, is_classes=classes is not None)
     group_of = np.zeros(len(runs), np.int64) if groups is None else sample_column(ds, groups, "groups")
     labels = targets if classes is None else classes[targets]
-    folds = _folds(cv, labels, group_of, groups, estimator, classes is not None)
-    _validate(folds, targets, classes, group_of, metrics)
+    if isinstance(estimator, estimators.Measure) and not estimator.uses_folds:
+        if cv is not None:
+            raise DesignError(f"{estimator!r} takes all samples at once; leave cv out")
+        folds = Folds((), ())
+    else:
+        folds = _folds(cv, labels, group_of, groups, estimator, classes is not None)
+        _validate(folds, targets, classes, group_of, metrics)
     return Design(
         chosen=np.asarray(chosen, np.int64),
         all_runs=np.asarray(all_runs, np.int64),
@@ -179,7 +184,7 @@ def _folds(
         pairs = list(cv)
     else:
         try:
-            splitter = check_cv(cv, labels, classifier=is_classification and not is_regressor(estimator))
+            splitter = check_cv(cv, labels, classifier=is_classification and not _is_regressor(estimator))
         except (ValueError, TypeError) as error:
             raise DesignError(
                 f"cv={cv!r} is not a number of folds, a splitter or pairs of indices: {error}"
@@ -202,6 +207,10 @@ def _folds(
     except (TypeError, ValueError):
         raise DesignError("cv must yield pairs (train, test) of sample indices or booleans") from None
     return Folds(tuple(train for train, _ in indices), tuple(test for _, test in indices))
+
+
+def _is_regressor(estimator: Any) -> bool:
+    return not isinstance(estimator, estimators.Measure) and is_regressor(estimator)
 
 
 def _indices(part: np.ndarray, n_samples: int, fold: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: P
             "%s: the estimator stopped before it converged in %d of %d fits; raise its max_iter or standardise",
             plan.subject,
             n_unconverged,
-            plan.n_centers * len(plan.design.folds.train),
+            plan.n_centers * plan.score_shape[1],
         )
     return maps
 

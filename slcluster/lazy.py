@@ -48,7 +48,8 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         mean.transpose(3, 0, 1, 2),
         folds.transpose(3, 4, 0, 1, 2),
         size,
-        metrics=plan.metrics,
+        layout=plan.layout,
+        is_measure=plan.is_measure,
         axes=dict(zip("xyz", plan.geometry.axes, strict=True)),
         affine=ds["affine"].values,
         attrs=plan_attrs(plan),
@@ -62,7 +63,7 @@ def _from_store(plan: Plan, shared: Any) -> da.Array:
         _block_from_store,
         shared,
         chunks,
-        chunks=(*chunks, (len(plan.metrics),), (len(plan.design.folds.train),)),
+        chunks=(*chunks, *((size,) for size in plan.score_shape)),
         dtype=np.float64,
         meta=np.empty((0,) * 5),
         name=f"searchlight-{plan.fingerprint[:16]}-{'-'.join(str(len(c)) for c in chunks)}",
@@ -95,7 +96,7 @@ def _from_array(plan: Plan, shared: Any, ds: xr.Dataset) -> da.Array:
         depth,
         drop_axis=3,
         new_axis=[3, 4],
-        chunks=(*chunks, (len(plan.metrics),), (len(plan.design.folds.train),)),
+        chunks=(*chunks, *((size,) for size in plan.score_shape)),
         dtype=np.float64,
         meta=np.empty((0,) * 5),
         token="searchlight-overlap",
@@ -118,7 +119,7 @@ def _score_cell(
 ) -> np.ndarray:
     """Scores of one grid cell: float64 (x, y, z, metric, fold), NaN where there is no center."""
     shape = tuple(part.stop - part.start for part in cell)
-    full = np.full((*shape, len(plan.metrics), len(plan.design.folds.train)), np.nan)
+    full = np.full((*shape, *plan.score_shape), np.nan)
     if slab is None or not len(centers):
         return full
     found = score_centers(plan, centers, slab, window, name=f"block at {[part.start for part in cell]}")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from slcluster.estimators import Layout
 from slcluster.plan import Plan
 from slcluster.schema import RESULT, SCHEMA_VERSION, space_coords, validate
 
-__all__ = ["fold_mean", "maps_dataset", "plan_attrs", "scatter", "versions"]
+__all__ = ["fold_mean", "maps_dataset", "plan_attrs", "scatter", "single_maps", "versions"]
 
 _XYZ = ("x", "y", "z")
 
@@ -76,7 +78,8 @@ def maps_dataset(
     score_fold: Any,
     sphere_size: np.ndarray,
     *,
-    metrics: tuple[str, ...],
+    layout: Layout,
+    is_measure: bool,
     axes: Mapping[str, np.ndarray],
     affine: np.ndarray,
     attrs: Mapping[str, Any],
@@ -85,12 +88,15 @@ def maps_dataset(
 
     Parameters
     ----------
-    score : NumPy or Dask array, shape (n_metrics, nx, ny, nz)
+    score : NumPy or Dask array, shape (n_values, nx, ny, nz)
         Mean over folds.
-    score_fold : NumPy or Dask array, shape (n_metrics, n_folds, nx, ny, nz)
+    score_fold : NumPy or Dask array, shape (n_values, n_folds, nx, ny, nz)
     sphere_size : int32 array, shape (nx, ny, nz)
         0 where there is no center.
-    metrics : tuple of str
+    layout : Layout
+        Of the values.
+    is_measure : bool
+        A measure has no folds, and keeps its own dimensions.
     axes : mapping of "x", "y", "z" to voxel indices of the source
     affine : array (4, 4)
         Voxel indices of the source to mm.
@@ -100,25 +106,49 @@ def maps_dataset(
     -------
     xarray.Dataset
         ``score (x, y, z)`` for one metric, else ``(metric, x, y, z)``; ``score_fold (metric, fold, x, y, z)``;
-        ``sphere_size (x, y, z)``.
+        ``sphere_size (x, y, z)``. Of a measure ``score`` with its dimensions before x, y and z.
     """
-    one = len(metrics) == 1
-    mean = (_XYZ, score[0]) if one else (("metric", *_XYZ), score)
+    if is_measure:
+        variables, folds = _measure_variables(score, layout), {}
+    else:
+        variables = _score_variables(score, score_fold, layout.names)
+        folds = {"fold": ("fold", np.arange(score_fold.shape[1]))}
     ds = xr.Dataset(
         {
-            "score": (
-                *mean,
-                {"long_name": f"cross-validated {metrics[0] if one else 'score'}, mean over folds"},
-            ),
-            "score_fold": (("metric", "fold", *_XYZ), score_fold, {"long_name": "score of each fold"}),
+            **variables,
             "sphere_size": (_XYZ, sphere_size, {"long_name": "mask voxels in the sphere", "units": "voxel"}),
         },
         coords={
             **{name: (name, np.asarray(values)) for name, values in axes.items()},
             **space_coords(affine, attrs),
-            "metric": ("metric", np.array(metrics, dtype=object)),
-            "fold": ("fold", np.arange(score_fold.shape[1])),
+            **{dim: (dim, _as_coordinate(labels)) for dim, labels in zip(*layout, strict=True)},
+            **folds,
         },
         attrs={"slcluster": RESULT.kind, "schema_version": SCHEMA_VERSION, **attrs},
     )
     return validate(ds, RESULT)
+
+
+def _as_coordinate(labels: tuple[Any, ...]) -> np.ndarray:
+    return np.array(labels, dtype=object if isinstance(labels[0], str) else None)
+
+
+def _score_variables(score: Any, score_fold: Any, metrics: tuple[str, ...]) -> dict[str, Any]:
+    one = len(metrics) == 1
+    dims, mean = (_XYZ, score[0]) if one else (("metric", *_XYZ), score)
+    about = {"long_name": f"cross-validated {metrics[0] if one else 'score'}, mean over folds"}
+    of_fold = (("metric", "fold", *_XYZ), score_fold, {"long_name": "score of each fold"})
+    return {"score": (dims, mean, about), "score_fold": of_fold}
+
+
+def _measure_variables(score: Any, layout: Layout) -> dict[str, Any]:
+    values = score.reshape((*layout.shape, *score.shape[1:]))
+    return {"score": ((*layout.dims, *_XYZ), values, {"long_name": "measure of the sphere"})}
+
+
+def single_maps(score: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
+    """Every map (x, y, z) of a variable with dimensions before those, and what stands along them."""
+    leading = [dim for dim in score.dims if dim not in _XYZ]
+    for at in itertools.product(*(range(score.sizes[dim]) for dim in leading)):
+        one = score.isel(dict(zip(leading, at, strict=True)))
+        yield ",".join(str(one[dim].values) for dim in leading), one

@@ -18,6 +18,7 @@ import numpy as np
 
 from slcluster import blocks
 from slcluster.errors import PlanError
+from slcluster.estimators import Layout, Measure
 from slcluster.kernels.folds import Folds
 from slcluster.kernels.spheres import RIM_TOLERANCE
 from slcluster.sizes import format_bytes
@@ -131,7 +132,8 @@ class Plan:
     estimator, scorer : objects
     scorers : mapping
         Metric to scikit-learn scorer, for fast engines.
-    metrics : tuple of str
+    layout : Layout
+        Dimensions of one center's values: metrics, or a measure's own.
     engine : str
     standardize : None or "run"
     detrend : bool
@@ -152,7 +154,7 @@ class Plan:
     estimator: Any
     scorer: Any
     scorers: Mapping[str, Any]
-    metrics: tuple[str, ...]
+    layout: Layout
     engine: str
     standardize: str | None
     detrend: bool
@@ -167,6 +169,21 @@ class Plan:
         """SHA-256 of the identity as canonical JSON. Workers, paths and block size are not in it."""
         text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether values are a measure's, one a center, and not scores of every fold."""
+        return isinstance(self.estimator, Measure)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of one center's values."""
+        return self.layout.names
+
+    @property
+    def score_shape(self) -> tuple[int, int]:
+        """Values of one center and, of each, the folds."""
+        return len(self.metrics), 1 if self.is_measure else len(self.design.folds.train)
 
     @property
     def n_centers(self) -> int:
@@ -189,8 +206,8 @@ class Plan:
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of guessing among equally likely classes; None for a regression."""
-        return None if self.design.classes is None else 1 / len(self.design.classes)
+        """Accuracy of guessing among equally likely classes; None for a regression or a measure."""
+        return None if self.design.classes is None or self.is_measure else 1 / len(self.design.classes)
 
     @cached_property
     def worker_bytes(self) -> int:
@@ -214,7 +231,7 @@ class Plan:
     @property
     def store_bytes(self) -> int:
         """Projected bytes of the result store's arrays, uncompressed."""
-        per_center = 8 * len(self.metrics) * len(self.design.folds.train) + 16
+        per_center = 8 * int(np.prod(self.score_shape)) + 16
         return self.n_centers * per_center + self.geometry.mask.size
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
@@ -232,6 +249,7 @@ class Plan:
         steps = [
             name for name, on in (("detrend runs", self.detrend), ("z-score runs", self.standardize)) if on
         ]
+        folds = f"{len(d.folds.train)}, training on {_span(n_train)} samples, testing on {_span(n_test)}"
         return {
             "subject": self.subject,
             "grid": f"{' x '.join(map(str, g.shape))} voxels, {np.count_nonzero(g.mask):,} in the mask",
@@ -239,9 +257,10 @@ class Plan:
             "spheres": f"{g.radius_mm:g} mm: {sizes.min()} to {sizes.max()} voxels, median {np.median(sizes):g}; "
             f"halo {' x '.join(map(str, g.halo))} voxels",
             "samples": f"{len(d.targets)}" + (f" ({counts})" if counts else ""),
-            "folds": f"{len(d.folds.train)}, training on {_span(n_train)} samples, testing on {_span(n_test)}",
+            "folds": folds if d.folds.train else "none: the measure takes all samples at once",
             "estimator": " ".join(repr(self.estimator).split()),
-            "scores": ", ".join(self.metrics) + (f" (chance {self.chance:.3g})" if self.chance else ""),
+            "values" if self.is_measure else "scores": _some(self.metrics)
+            + (f" (chance {self.chance:.3g})" if self.chance else ""),
             "engine": self.engine,
             "preparation": ", ".join(steps) or "none",
             "reads": self.source_path or "an array in memory or a changed Dataset",
@@ -266,7 +285,14 @@ class Plan:
     __repr__ = __str__
 
 
+def _some(names: tuple[str, ...]) -> str:
+    """Names, the middle ones of many left out."""
+    return ", ".join(names if len(names) <= 12 else (*names[:6], "...", *names[-3:]))
+
+
 def _span(values: list[int]) -> str:
+    if not values:
+        return "no"
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 

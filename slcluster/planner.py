@@ -61,9 +61,11 @@ def plan(
     radius_mm : float
         Radius of the spheres in mm. A voxel whose distance equals the radius belongs
         (:mod:`slcluster.kernels.spheres`). Below the smallest voxel spacing spheres are single voxels.
-    estimator : str or scikit-learn estimator
+    estimator : str, scikit-learn estimator, measure or function
         A name of :data:`slcluster.estimators.NAMES` or any estimator or pipeline. ``"svc"`` is
-        nilearn 0.14's default. A ``random_state`` of None becomes 0.
+        nilearn 0.14's default. A ``random_state`` of None becomes 0. Or a measure of the sphere that is no
+        score: :class:`slcluster.Crossnobis`, :class:`slcluster.RSA`, or a function of ``X`` (samples x voxels),
+        ``y`` (conditions) and ``groups`` that gives a number, an array or a mapping of names to these.
     cv : None, int, splitter or iterable of (train, test)
         None leaves one run out. An integer is scikit-learn's (stratified) k-fold. Train need not be the
         complement of test. A shuffling splitter without a seed gets seed 0.
@@ -72,7 +74,7 @@ def plan(
     target : str
         Sample coordinate to predict: text or integers are classes for a classifier.
     scoring : None, str, callable, sequence or mapping
-        scikit-learn metric or metrics. None is the estimator's own score.
+        scikit-learn metric or metrics. None is the estimator's own score. A measure has none.
     process_mask : path, image or array, optional
         Voxels that are centers, on the Dataset's grid: those that are neither 0 nor NaN. All of the mask where
         not given.
@@ -123,8 +125,11 @@ def plan(
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
+    is_measure = isinstance(fitted, estimators.Measure)
     geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
-    design = make_design(ds, source, fitted, cv, groups, target, estimators.score_functions(scoring))
+    design = make_design(
+        ds, source, fitted, cv, groups, target, {} if is_measure else estimators.score_functions(scoring)
+    )
     engine = estimators.choose_engine(engine, fitted, scoring, design.classes)
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
     if min_voxels > (largest := geometry.sphere_size.max(initial=0)):
@@ -132,6 +137,9 @@ def plan(
             f"min_voxels={min_voxels}, but the largest sphere has {largest} voxels: every score would be NaN; "
             "lower min_voxels or raise radius_mm"
         )
+    layout = estimators.Layout.metrics(metrics)
+    if is_measure:
+        layout = fitted.layout(design.targets, design.classes, design.groups, int(largest))
     identity = {
         "schema_version": SCHEMA_VERSION,
         "store": None if source is None else source.digest,
@@ -139,9 +147,9 @@ def plan(
         **geometry_identity(geometry),
         "estimator": estimators.describe(fitted),
         "scoring": metrics_described,
-        "metrics": list(metrics),
+        "metrics": list(layout.names),
         "engine": engine,
-        "engine_version": estimators.ENGINES[engine].version,
+        "engine_version": estimators.version_of(engine),
         "standardize": standardize,
         "detrend": bool(detrend),
         "nonfinite": nonfinite,
@@ -156,8 +164,8 @@ def plan(
         design=design,
         estimator=fitted,
         scorer=scorer,
-        metrics=metrics,
-        scorers={} if engine == "sklearn" else estimators.fast_scorers(scoring, fitted),
+        layout=layout,
+        scorers={} if is_measure or engine == "sklearn" else estimators.fast_scorers(scoring, fitted),
         engine=engine,
         standardize=standardize,
         detrend=bool(detrend),
@@ -170,9 +178,9 @@ def plan(
     chosen = block_centers or choose_block_centers(
         geometry.sphere_size,
         len(design.targets),
-        len(design.folds.train),
+        max(1, len(design.folds.train)),
         len(metrics),
-        speed=estimators.ENGINES[engine].speed,
+        speed=estimators.speed_of(engine),
     )
     limit = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)

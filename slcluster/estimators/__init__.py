@@ -4,7 +4,8 @@ An engine other than ``"sklearn"`` exists only beside its scikit-learn twin.
 """
 
 from slcluster.estimators.description import describe, rebuild
-from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers
+from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers, speed_of, version_of
+from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure
 from slcluster.estimators.names import DEFAULT_SEED, NAMES, is_classification, nearest, resolve
 from slcluster.estimators.scoring import make_scorer, score_functions
 
@@ -12,7 +13,12 @@ __all__ = [
     "DEFAULT_SEED",
     "ENGINES",
     "NAMES",
+    "RSA",
+    "Crossnobis",
     "Engine",
+    "FunctionMeasure",
+    "Layout",
+    "Measure",
     "choose_engine",
     "describe",
     "fast_scorers",
@@ -22,4 +28,6 @@ __all__ = [
     "rebuild",
     "resolve",
     "score_functions",
+    "speed_of",
+    "version_of",
 ]

@@ -22,6 +22,9 @@ from slcluster.errors import InputError
 
 __all__ = ["describe", "rebuild"]
 
+#: Modules of ours that hold estimators and nothing else that a store could name.
+_OURS = {"slcluster.kernels.twins", "slcluster.estimators.measures"}
+
 #: Keys by which descriptions are told from mappings that happen to be parameters.
 _FORMS = {"array", "class", "float", "function", "items", "set", "tuple"}
 
@@ -138,7 +141,7 @@ def rebuild(description: Any) -> Any:
             )
         return {key: rebuild(item) for key, item in description.items()}
     module, _, name = description["class"].rpartition(".")
-    if module.split(".")[0] != "sklearn" and module != "slcluster.kernels.twins":
+    if module.split(".")[0] != "sklearn" and module not in _OURS:
         raise InputError(
             f"estimator {description['class']} is not scikit-learn's; resume it by calling slc.searchlight again"
         )

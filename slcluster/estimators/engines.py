@@ -12,11 +12,12 @@ from sklearn.base import BaseEstimator, is_regressor
 from sklearn.metrics import get_scorer
 
 from slcluster.errors import InputError
+from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Measure
 from slcluster.estimators.names import nearest
 from slcluster.estimators.scoring import scorers_of
 from slcluster.kernels.scores import answers_of
 
-__all__ = ["ENGINES", "Engine", "choose_engine", "fast_scorers"]
+__all__ = ["ENGINES", "Engine", "choose_engine", "fast_scorers", "speed_of", "version_of"]
 
 #: From an estimator and the classes it is to tell apart, what its kernel is called with; None where the
 #: estimator asks for something else.
@@ -242,8 +243,15 @@ ENGINES: dict[str, Engine] = {
 }
 
 
+#: Measures are engines of their own.
+_WITH_VERSION: dict[str, Engine | type[Measure]] = {
+    **ENGINES,
+    **{measure.engine: measure for measure in (Crossnobis, RSA, FunctionMeasure)},
+}
+
+
 def choose_engine(
-    engine: str, estimator: BaseEstimator, scoring: Any = "accuracy", classes: np.ndarray | None = None
+    engine: str, estimator: Any, scoring: Any = "accuracy", classes: np.ndarray | None = None
 ) -> str:
     """The code path that will compute ``estimator``.
 
@@ -265,6 +273,10 @@ def choose_engine(
     InputError
         Unknown engine, or one that cannot compute this.
     """
+    if isinstance(estimator, Measure):
+        if engine not in ("auto", estimator.engine):
+            raise InputError(f"{estimator!r} has one engine, {estimator.engine!r}; leave engine out")
+        return estimator.engine
     if engine != "auto" and engine not in ENGINES:
         raise InputError(f"unknown engine {engine!r}; {nearest(engine, ['auto', *ENGINES])}")
     if engine == "sklearn":
@@ -278,6 +290,17 @@ def choose_engine(
             f"{' '.join(repr(estimator).split())} with scoring={scoring!r}; pass engine='auto' or 'sklearn'"
         )
     return engine
+
+
+def version_of(engine: str) -> int | None:
+    """Version of an engine's numerics, which is part of a plan's fingerprint; None of one that is not known."""
+    known = _WITH_VERSION.get(engine)
+    return None if known is None else known.version
+
+
+def speed_of(engine: str) -> float:
+    """scikit-learn's fits in the time of one of this engine, roughly."""
+    return _WITH_VERSION[engine].speed
 
 
 def fast_scorers(scoring: Any, estimator: BaseEstimator) -> dict[str, Any]:

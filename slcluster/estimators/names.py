@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 
 from slcluster.errors import InputError
+from slcluster.estimators.measures import Crossnobis, FunctionMeasure, Measure
 
 __all__ = ["DEFAULT_SEED", "NAMES", "is_classification", "nearest", "resolve"]
 
@@ -91,7 +93,7 @@ def _correlation() -> BaseEstimator:
 
 
 #: Name → function that makes the estimator.
-NAMES: dict[str, Callable[[], BaseEstimator]] = {
+NAMES: dict[str, Callable[[], BaseEstimator | Measure]] = {
     "svc": _svc("l2"),
     "svc_l1": _svc("l1"),
     "svc_l2": _svc("l2"),
@@ -111,6 +113,7 @@ NAMES: dict[str, Callable[[], BaseEstimator]] = {
     "nearest_centroid": _nearest_centroid,
     "lda": _lda,
     "correlation": _correlation,
+    "crossnobis": Crossnobis,
 }
 
 
@@ -121,17 +124,18 @@ def nearest(name: str, known: list[str]) -> str:
     return f"{hint}known: {', '.join(sorted(known))}"
 
 
-def resolve(estimator: str | BaseEstimator) -> BaseEstimator:
-    """The scikit-learn estimator that a name or an instance stands for.
+def resolve(estimator: Any) -> Any:
+    """The scikit-learn estimator or the measure that a name or an instance stands for.
 
     Parameters
     ----------
-    estimator : str or scikit-learn estimator
-        A key of :data:`NAMES`, or any object with ``fit`` and scikit-learn's parameter conventions.
+    estimator : str, scikit-learn estimator, measure or function
+        A key of :data:`NAMES`, any object with ``fit`` and scikit-learn's parameter conventions, a
+        :class:`~slcluster.estimators.Measure`, or a function of X, y and groups.
 
     Returns
     -------
-    scikit-learn estimator
+    scikit-learn estimator or Measure
         A clone. Every ``random_state`` that was None is :data:`DEFAULT_SEED`, so a map can be repeated.
 
     Raises
@@ -147,14 +151,20 @@ def resolve(estimator: str | BaseEstimator) -> BaseEstimator:
     if isinstance(estimator, str):
         if estimator not in NAMES:
             raise InputError(f"unknown estimator {estimator!r}; {nearest(estimator, list(NAMES))}")
-        return _seeded(NAMES[estimator]())
+        made = NAMES[estimator]()
+        return made if isinstance(made, Measure) else _seeded(made)
+    if isinstance(estimator, Measure):
+        return estimator
     if isinstance(estimator, type):
         raise InputError(
             f"estimator must be an instance, got the class {estimator.__name__}; write {estimator.__name__}()"
         )
+    if callable(estimator) and not hasattr(estimator, "fit"):
+        return FunctionMeasure(estimator)
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise InputError(
-            f"estimator must be a name ({', '.join(sorted(NAMES))}) or a scikit-learn estimator, "
+            f"estimator must be a name ({', '.join(sorted(NAMES))}) a scikit-learn estimator "
+            f"or a function of X, y and groups, "
             f"got {type(estimator).__name__}"
         )
     return _seeded(clone(estimator))
@@ -174,8 +184,10 @@ def _seeded(estimator: BaseEstimator) -> BaseEstimator:
     return estimator.set_params(**unset) if unset else estimator
 
 
-def is_classification(estimator: BaseEstimator, targets: np.ndarray) -> bool:
+def is_classification(estimator: Any, targets: np.ndarray) -> bool:
     """Whether classes are predicted: by the estimator's own tag, else by whether targets are text or integer."""
+    if isinstance(estimator, Measure):
+        return estimator.needs_classes or targets.dtype.kind not in "fc"
     if is_classifier(estimator):
         return True
     if is_regressor(estimator):

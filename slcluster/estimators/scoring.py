@@ -6,16 +6,17 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import check_scoring, get_scorer, get_scorer_names
 
 from slcluster.errors import InputError
 from slcluster.estimators.description import describe
+from slcluster.estimators.measures import Measure
 
 __all__ = ["make_scorer", "score_functions", "scorers_of"]
 
 
-def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...], Any, Any]:
+def make_scorer(scoring: Any, estimator: Any) -> tuple[tuple[str, ...], Any, Any]:
     """Names of the metrics, one callable that computes them all, and their description.
 
     Parameters
@@ -32,10 +33,12 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
     description : JSON-able
         Enters the fingerprint.
 
+    A measure has no metrics.
+
     Raises
     ------
     InputError
-        Unknown metric (the nearest are offered), two of one name, or an estimator without ``score`` and no
+        Unknown metric (the nearest are offered), two of one name, any of a measure, or an estimator without ``score`` and no
         scoring.
 
     Examples
@@ -44,6 +47,10 @@ def make_scorer(scoring: Any, estimator: BaseEstimator) -> tuple[tuple[str, ...]
     >>> make_scorer(["accuracy", "balanced_accuracy"], resolve("svc"))[0]
     ('accuracy', 'balanced_accuracy')
     """
+    if isinstance(estimator, Measure):
+        if scoring not in (None, "accuracy"):
+            raise InputError(f"{estimator!r} is a measure, which no metric scores; leave scoring out")
+        return (), None, None
     if scoring is None:
         if not hasattr(estimator, "score"):
             raise InputError(f"{type(estimator).__name__} has no score method; pass scoring=")

@@ -12,13 +12,13 @@ from sklearn.exceptions import ConvergenceWarning
 
 from slcluster.kernels.spheres import Spheres
 
-__all__ = ["SphereFailure", "cross_validate"]
+__all__ = ["SphereFailure", "cross_validate", "measure_spheres"]
 
 
 class SphereFailure(Exception):
-    """An estimator or scorer raised. ``center`` is the sphere's row; the original error is the cause."""
+    """An estimator, scorer or measure raised. ``center`` is the sphere's row; the original error is the cause."""
 
-    def __init__(self, center: int, fold: int) -> None:
+    def __init__(self, center: int, fold: int | None) -> None:
         super().__init__(center, fold)
         self.center = center
         self.fold = fold
@@ -104,3 +104,42 @@ def _fit_and_score(
         else:  # not ours to swallow
             warnings.warn_explicit(warned.message, warned.category, warned.filename, warned.lineno)
     return values, n_warned
+
+
+def measure_spheres(
+    bold: np.ndarray,
+    y: np.ndarray,
+    spheres: Spheres,
+    values: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    n_values: int,
+) -> np.ndarray:
+    """Call a function of every sphere's samples.
+
+    Parameters
+    ----------
+    bold, spheres
+        See :mod:`slcluster.kernels`.
+    y : array, shape (n_samples,)
+    values : callable
+        ``values(X, y)``, with X samples x voxels, gives ``n_values`` numbers.
+    n_values : int
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (n_centers, n_values), NaN of empty spheres.
+
+    Raises
+    ------
+    SphereFailure
+        With the center's row, caused by the function's own error. Its fold is None.
+    """
+    found = np.full((len(spheres.indptr) - 1, n_values), np.nan)
+    for center in range(len(found)):
+        columns = spheres.indices[spheres.indptr[center] : spheres.indptr[center + 1]]
+        if len(columns):
+            try:
+                found[center] = values(bold[columns].T, y)
+            except Exception as error:
+                raise SphereFailure(center, None) from error
+    return found
