@@ -16,7 +16,7 @@ from slcluster.estimators import Layout
 from slcluster.plan import Plan
 from slcluster.schema import RESULT, SCHEMA_VERSION, space_coords, validate
 
-__all__ = ["fold_mean", "maps_dataset", "plan_attrs", "scatter", "single_maps", "versions"]
+__all__ = ["fold_mean", "maps_dataset", "named_scores", "plan_attrs", "scatter", "single_maps", "versions"]
 
 _XYZ = ("x", "y", "z")
 
@@ -24,7 +24,7 @@ _XYZ = ("x", "y", "z")
 def versions() -> dict[str, str]:
     """Versions of what can change a number, and of Python."""
     found = {"python": platform.python_version()}
-    for name in ("slcluster", "dask", "nibabel", "numpy", "scikit-learn", "scipy", "xarray", "zarr"):
+    for name in ("slcluster", "dask", "nibabel", "numba", "numpy", "scikit-learn", "scipy", "xarray", "zarr"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -146,9 +146,15 @@ def _measure_variables(score: Any, layout: Layout) -> dict[str, Any]:
     return {"score": ((*layout.dims, *_XYZ), values, {"long_name": "measure of the sphere"})}
 
 
-def single_maps(score: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
-    """Every map (x, y, z) of a variable with dimensions before those, and what stands along them."""
-    leading = [dim for dim in score.dims if dim not in _XYZ]
-    for at in itertools.product(*(range(score.sizes[dim]) for dim in leading)):
-        one = score.isel(dict(zip(leading, at, strict=True)))
+def single_maps(da: xr.DataArray) -> Iterator[tuple[str, xr.DataArray]]:
+    """Every map of a variable with dimensions before x, y and z, folds kept together, and what stands along them."""
+    leading = [dim for dim in da.dims if dim not in ("fold", *_XYZ)]
+    for at in itertools.product(*(range(da.sizes[dim]) for dim in leading)):
+        one = da.isel(dict(zip(leading, at, strict=True)))
         yield ",".join(str(one[dim].values) for dim in leading), one
+
+
+def named_scores(result: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Maps (x, y, z) of a result's scores or values, by what each is called: a metric, a pair, ``"value"``."""
+    only = str(result["metric"].values.item(0)) if "metric" in result.coords else "value"
+    return {name or only: one for name, one in single_maps(result["score"])}

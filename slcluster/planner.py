@@ -132,14 +132,15 @@ def plan(
     )
     engine = estimators.choose_engine(engine, fitted, scoring, design.classes)
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
-    if min_voxels > (largest := geometry.sphere_size.max(initial=0)):
+    largest = int(geometry.sphere_size.max(initial=0))
+    if min_voxels > largest:
         raise GeometryError(
             f"min_voxels={min_voxels}, but the largest sphere has {largest} voxels: every score would be NaN; "
             "lower min_voxels or raise radius_mm"
         )
     layout = estimators.Layout.metrics(metrics)
     if is_measure:
-        layout = fitted.layout(design.targets, design.classes, design.groups, int(largest))
+        layout = fitted.layout(design.targets, design.classes, design.groups, largest)
     identity = {
         "schema_version": SCHEMA_VERSION,
         "store": None if source is None else source.digest,
@@ -179,7 +180,7 @@ def plan(
         geometry.sphere_size,
         len(design.targets),
         max(1, len(design.folds.train)),
-        len(metrics),
+        len(layout.names),
         speed=estimators.speed_of(engine),
     )
     limit = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")

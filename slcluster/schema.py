@@ -56,8 +56,8 @@ class Variable:
         NumPy dtype kinds it may have.
     long_name, units : str
     required : bool
-    may_lead : tuple of str
-        Dimensions that may stand before ``dims``.
+    may_lead : bool
+        Whether other dimensions may stand before ``dims``.
     """
 
     dims: tuple[str, ...]
@@ -65,7 +65,7 @@ class Variable:
     long_name: str
     units: str = ""
     required: bool = True
-    may_lead: tuple[str, ...] = ()
+    may_lead: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ RESULT = Contract(
     kind="result",
     variables={
         "score": Variable(
-            _XYZ, "f", "cross-validated score, mean over folds", required=False, may_lead=("metric",)
+            _XYZ, "f", "score, mean over folds, or value of a measure", required=False, may_lead=True
         ),
         "score_fold": Variable(("metric", "fold", *_XYZ), "f", "score of each fold", required=False),
         "sphere_size": Variable(_XYZ, "i", "mask voxels in the sphere", "voxel", required=False),
@@ -170,7 +170,8 @@ def _check(ds: xr.Dataset, name: str, rule: Variable, where: Mapping[Any, xr.Dat
             )
         return
     found = ds[name]
-    if found.dims not in (rule.dims, (*rule.may_lead, *rule.dims)):
+    dims = found.dims[-len(rule.dims) :] if rule.may_lead else found.dims
+    if dims != rule.dims:
         raise SchemaError(f"{name!r} must have dimensions {rule.dims}, got {found.dims}")
     if found.dtype.kind not in rule.kinds:
         raise SchemaError(f"{name!r} must have a dtype of kind {'/'.join(rule.kinds)}, got {found.dtype}")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["plan", "resume", "run_job", "searchlight"]
 
+#: Maps of one result that its last line speaks of.
+_MAPS_TOLD = 6
+
 
 @click.command(cls=Sectioned, short_help="Say what a searchlight would do and cost.")
 @click.argument("inputs", nargs=-1, metavar="STORE... | JOB.yaml")
@@ -225,12 +228,14 @@ def _compute(job: Job, subject: xr.Dataset, out: Path, client: Any, progress: An
 
 def _summary(result: xr.Dataset, path: str | Path) -> str:
     """One line about a finished result."""
-    score = result["score"]
-    parts = []
-    for name in [None] if "metric" not in score.dims else score["metric"].values:
-        values = score if name is None else score.sel(metric=name)
-        label = str(result["metric"].values.item(0)) if name is None else str(name)
-        parts.append(f"{label} mean {float(values.mean()):.3f}, highest {float(values.max()):.3f}")
+    from slcluster.maps import named_scores
+
+    parts = [
+        f"{name} mean {float(values.mean()):.3f}, highest {float(values.max()):.3f}"
+        for name, values in named_scores(result).items()
+    ]
+    if len(parts) > _MAPS_TOLD:
+        parts[_MAPS_TOLD:] = [f"and {len(parts) - _MAPS_TOLD} more maps"]
     chance = result.attrs.get("chance")
     text = f"{result.attrs['subject']}: {result.attrs['n_centers']:,} centers, {'; '.join(parts)}"
     return f"{text}{f' (chance {chance:.3g})' if chance else ''}; {shown(path)}"

@@ -28,6 +28,7 @@ def write_all(result: xr.Dataset, folder: Path, *, mean: xr.DataArray | None) ->
 
 
 def _draw(result: xr.Dataset, folder: Path, mean: xr.DataArray | None) -> list[Path]:
+    from slcluster.maps import named_scores
     from slcluster.plots import plot_f_map, plot_score_map, plot_sphere_size
 
     start = _file_name(f"{result.attrs['subject']}_")
@@ -36,9 +37,11 @@ def _draw(result: xr.Dataset, folder: Path, mean: xr.DataArray | None) -> list[P
         plot_f_map(result, mean, path=path)
         return [path]
     paths = []
-    for name, _ in _named_maps(result[["score"]], folds=False):
-        paths.append(folder / _file_name(f"{start}{name}.png"))
-        plot_score_map(result, mean, metric=name.partition("-")[2] or None, path=paths[-1])
+    names = named_scores(result)
+    for name in names:
+        label = "score" if len(names) == 1 else f"score-{name}"
+        paths.append(folder / _file_name(f"{start}{label}.png"))
+        plot_score_map(result, mean, metric=name, path=paths[-1])
     paths.append(folder / f"{start}sphere_size.png")
     plot_sphere_size(result, mean, path=paths[-1])
     return paths
@@ -86,16 +89,13 @@ def _file_name(text: str) -> str:
 
 def _named_maps(result: xr.Dataset, folds: bool) -> Iterator[tuple[str, xr.DataArray]]:
     """Every map in a file of its own, several metrics apart."""
+    from slcluster.maps import single_maps
+
     for name, da in result.data_vars.items():
-        if "fold" in da.dims and not folds:
-            continue
-        if "metric" not in da.dims:
-            yield str(name), da
-        elif da.sizes["metric"] == 1:
-            yield str(name), da.isel(metric=0)
-        else:
-            for metric in da["metric"].values:
-                yield f"{name}-{metric}", da.sel(metric=metric)
+        if "fold" not in da.dims or folds:
+            maps = list(single_maps(da))
+            for label, one in maps:
+                yield (str(name) if len(maps) == 1 else f"{name}-{label}"), one
 
 
 def sidecar(result: xr.Dataset) -> dict[str, Any]:

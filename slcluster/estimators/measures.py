@@ -292,7 +292,7 @@ def _plain_model(name: str, model: Any) -> dict[str, Any]:
     return {"conditions": conditions, "matrix": matrix.tolist()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FunctionMeasure(Measure):
     """A function of yours: ``function(X, y, groups)`` gives a number, an array, or a mapping of names to these.
 
@@ -307,6 +307,9 @@ class FunctionMeasure(Measure):
     engine = "function"
     speed = 2.0
     needs_classes = False
+
+    def __repr__(self) -> str:
+        return f"FunctionMeasure({_name(self.function)})"
 
     def layout(
         self, targets: np.ndarray, classes: np.ndarray | None, groups: np.ndarray, size: int

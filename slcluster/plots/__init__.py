@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.errors import InputError
+from slcluster.maps import named_scores
 from slcluster.plots.cuts import Cut
 from slcluster.plots.drawing import Layer, draw
 
@@ -188,7 +189,7 @@ def plot_summary(
 
 
 def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None, title: str | None) -> Layer:
-    score, metric = _one_metric(_variable(result, "score", "searchlight"), result, metric)
+    score, metric = _one_map(result, metric)
     score = _finite(score)
     chance = _chance(result, metric)
     low = chance if threshold is None else _number(threshold)
@@ -224,14 +225,15 @@ def _finite(da: xr.DataArray) -> xr.DataArray:
     return da.where(abs(da) < np.inf)
 
 
-def _one_metric(score: xr.DataArray, result: xr.Dataset, metric: str | None) -> tuple[xr.DataArray, str]:
-    names = [str(name) for name in np.atleast_1d(result["metric"].values)]
-    if metric is None and len(names) > 1:
-        raise InputError(f"the result has several metrics; pass metric=, one of {', '.join(names)}")
-    if metric is not None and metric not in names:
-        raise InputError(f"no metric {metric!r} in the result; it has {', '.join(names)}")
-    chosen = metric or names[0]
-    return (score.sel(metric=chosen) if "metric" in score.dims else score), chosen
+def _one_map(result: xr.Dataset, metric: str | None) -> tuple[xr.DataArray, str]:
+    _variable(result, "score", "searchlight")
+    maps = named_scores(result)
+    if metric is None and len(maps) > 1:
+        raise InputError(f"the result has several maps; pass metric=, one of {', '.join(maps)}")
+    if metric is not None and metric not in maps:
+        raise InputError(f"no metric {metric!r} in the result; it has {', '.join(maps)}")
+    name = metric or next(iter(maps))
+    return maps[name], name
 
 
 def _chance(result: xr.Dataset, metric: str) -> float | None:
