@@ -62,6 +62,7 @@ def create(plan: Plan, path: Path) -> None:
         "targets": (("sample",), d.targets),
         "train_rank": (("fold", "sample"), to_ranks(d.folds.train, n_samples)),
         "test_rank": (("fold", "sample"), to_ranks(d.folds.test, n_samples)),
+        **({} if d.weights is None else {"weights": (("sample",), d.weights)}),
     }
     create_result(
         path,
@@ -200,6 +201,7 @@ def _stored_design(arrays: Mapping[str, np.ndarray], classes: list[Any] | None) 
         classes=None if classes is None else np.array(classes),
         groups=np.zeros(0),
         folds=Folds(from_ranks(arrays["train_rank"]), from_ranks(arrays["test_rank"])),
+        weights=arrays.get("weights"),
     )
 
 

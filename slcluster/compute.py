@@ -11,9 +11,10 @@ from threadpoolctl import threadpool_limits
 
 from slcluster.blocks import Window, block_window
 from slcluster.errors import BlockError, one_line
-from slcluster.estimators import ENGINES
+from slcluster.estimators import ENGINES, weight_argument
+from slcluster.kernels.folds import Folds
 from slcluster.kernels.generic import SphereFailure, cross_validate
-from slcluster.kernels.preparation import prepare
+from slcluster.kernels.preparation import prepare, zscore_by
 from slcluster.kernels.scores import needed_outputs, score
 from slcluster.kernels.spheres import Spheres, find_spheres
 from slcluster.plan import Plan
@@ -118,21 +119,9 @@ def score_centers(
     try:
         if plan.is_measure:
             return _measure(plan, bold, spheres)
-        if plan.engine != "sklearn":
-            return _fast(plan, bold, spheres)
-        with _SKLEARN_LOCK, _ONE_THREAD:
-            found = cross_validate(
-                bold,
-                design.targets[None],
-                design.folds.train,
-                design.folds.test,
-                spheres,
-                outputs=plan.metrics,
-                estimator=plan.estimator,
-                scorer=plan.scorer,
-                labels=design.classes,
-                min_voxels=plan.min_voxels,
-            )
+        if plan.standardize == "fold":
+            return _fold_by_fold(plan, bold, spheres)
+        return _score(plan, bold, spheres, design.folds)
     except SphereFailure as failure:
         voxel = tuple(int(axis[i]) for axis, i in zip(geometry.axes, centers[failure.center], strict=True))
         cause = failure.__cause__
@@ -141,11 +130,50 @@ def score_centers(
             f"{plan.subject}, {name}, center at voxel {voxel}{fold}: "
             f"{type(cause).__name__}: {one_line(cause or failure)}"
         ) from cause
+
+
+def _fold_by_fold(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
+    """A block whose voxels each fold standardises by its own training samples."""
+    parts = []
+    for number, (train, test) in enumerate(zip(*plan.design.folds, strict=True)):
+        try:
+            parts.append(_score(plan, zscore_by(bold, train), spheres, Folds((train,), (test,))))
+        except SphereFailure as failure:
+            failure.fold = number
+            raise
+    return BlockScores(*(np.concatenate(arrays, axis=-1) for arrays in zip(*parts, strict=True)))
+
+
+def _score(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> BlockScores:
+    return (_generic if plan.engine == "sklearn" else _fast)(plan, bold, spheres, folds)
+
+
+def _generic(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> BlockScores:
+    """A block of any scikit-learn estimator."""
+    with _SKLEARN_LOCK, _ONE_THREAD:
+        found = cross_validate(
+            bold,
+            plan.design.targets[None],
+            folds.train,
+            folds.test,
+            spheres,
+            outputs=plan.metrics,
+            estimator=plan.estimator,
+            scorer=plan.scorer,
+            labels=plan.design.classes,
+            min_voxels=plan.min_voxels,
+            weights=_weights(plan),
+        )
     # One set of targets: (center, fold, metric) to (center, metric, fold).
     return BlockScores(
         np.ascontiguousarray(found["score"][:, 0].swapaxes(1, 2)),
         np.ascontiguousarray(found["n_unconverged"][:, 0]),
     )
+
+
+def _weights(plan: Plan) -> dict[str, np.ndarray] | None:
+    name, weights = weight_argument(plan.estimator), plan.design.weights
+    return None if name is None or weights is None else {name: weights}
 
 
 def _measure(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
@@ -159,7 +187,7 @@ def _measure(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
     return BlockScores(np.ascontiguousarray(values[..., None]), np.zeros((len(values), 1), np.int32))
 
 
-def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
+def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> BlockScores:
     """A block by the plan's fast engine. Needs no lock: kernels keep nothing and are repeatable under threads."""
     design, engine = plan.design, ENGINES[plan.engine]
     params = engine.params(plan.estimator, design.classes)
@@ -171,13 +199,13 @@ def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:
         found = engine.load()(
             bold,
             targets,
-            design.folds.train,
-            design.folds.test,
+            folds.train,
+            folds.test,
             spheres,
             outputs=needed_outputs(plan.scorers, engine.outputs),
             **params,
         )
-        scores = score(found, plan.scorers, targets, design.folds.test, design.classes)[:, 0]
+        scores = score(found, plan.scorers, targets, folds.test, design.classes)[:, 0]
     scores[spheres.sizes() < max(plan.min_voxels, 1)] = np.nan
-    n_unconverged = np.zeros((len(scores), len(design.folds.test)), np.int32)
+    n_unconverged = np.zeros((len(scores), len(folds.test)), np.int32)
     return BlockScores(np.ascontiguousarray(scores.swapaxes(1, 2)), n_unconverged)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from sklearn.base import is_regressor
-from sklearn.model_selection import LeaveOneGroupOut, check_cv
 
 from slcluster import estimators
 from slcluster.errors import DesignError, InputError, warn_caller
-from slcluster.kernels.folds import Folds, MissingClassError, validate_folds
+from slcluster.kernels.folds import Folds
 from slcluster.plan import Design
+from slcluster.splits import Parts, check_folds, make_folds
 from slcluster.store import Source, open_source
 
 __all__ = ["encode_targets", "make_design", "sample_column", "warn_of_rest"]
-
-#: scikit-learn's functions that are undefined where a test part lacks a class.
-_NEED_ALL_CLASSES = {"average_precision_score", "log_loss", "roc_auc_score"}
 
 
 def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -59,6 +53,9 @@ def make_design(
     groups: str | None,
     target: str,
     metrics: Mapping[str, Callable[..., Any]],
+    train_on: Mapping[str, Any] | None = None,
+    test_on: Mapping[str, Any] | None = None,
+    sample_weight: str | None = None,
 ) -> Design:
     """Targets, groups and folds of an analysis.
 
@@ -74,6 +71,10 @@ def make_design(
         As in :func:`slcluster.plan`.
     metrics : mapping of str to callable
         From :func:`slcluster.estimators.score_functions`.
+    train_on, test_on : mapping of column to value or values, optional
+        As in :func:`slcluster.plan`.
+    sample_weight : str, optional
+        Column that says how much each sample counts in a fit.
 
     Returns
     -------
@@ -105,13 +106,16 @@ def make_design(
     _check_metrics(metrics, is_classes=classes is not None)
     group_of = np.zeros(len(runs), np.int64) if groups is None else sample_column(ds, groups, "groups")
     labels = targets if classes is None else classes[targets]
+    parts = None
+    if train_on is not None or test_on is not None:
+        parts = Parts(_samples_of(ds, train_on, "train_on"), _samples_of(ds, test_on, "test_on"))
     if isinstance(estimator, estimators.Measure) and not estimator.uses_folds:
-        if cv is not None:
-            raise DesignError(f"{estimator!r} takes all samples at once; leave cv out")
+        if cv is not None or parts is not None:
+            raise DesignError(f"{estimator!r} takes all samples at once; leave cv, train_on and test_on out")
         folds = Folds((), ())
     else:
-        folds = _folds(cv, labels, group_of, groups, estimator, classes is not None)
-        _validate(folds, targets, classes, group_of, metrics)
+        folds = make_folds(cv, labels, group_of, groups, estimator, classes is not None, parts)
+        check_folds(folds, targets, classes, group_of, metrics)
     return Design(
         chosen=np.asarray(chosen, np.int64),
         all_runs=np.asarray(all_runs, np.int64),
@@ -120,6 +124,7 @@ def make_design(
         classes=classes,
         groups=group_of,
         folds=folds,
+        weights=None if sample_weight is None else _weights(ds, sample_weight, estimator),
     )
 
 
@@ -154,6 +159,42 @@ def sample_column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
     return np.array([str(item) for item in values]) if values.dtype.kind in "TO" else values
 
 
+def _samples_of(ds: xr.Dataset, wanted: Mapping[str, Any] | None, argument: str) -> np.ndarray:
+    """Which samples have, in every column, one of the values wanted: bool (n_samples,)."""
+    chosen = np.ones(ds.sizes["sample"], bool)
+    if wanted is None:
+        return chosen
+    if not isinstance(wanted, Mapping) or not wanted:
+        raise InputError(f'{argument} must map columns to values, such as {{"run": [0, 1]}}, got {wanted!r}')
+    for name, values in wanted.items():
+        column = sample_column(ds, name, argument)
+        values = np.atleast_1d(np.asarray(values))
+        known = np.unique(column)
+        # Text on one side and numbers on the other: what a command line gives.
+        absent = [str(value) for value in values if str(value) not in set(map(str, known))]
+        if absent or not len(values):
+            raise DesignError(
+                f"{argument}: no sample has {name} {', '.join(absent) or '(no value given)'}; "
+                f"there are {', '.join(map(str, known))}"
+            )
+        chosen &= np.isin(column.astype(str), values.astype(str))
+    if not chosen.any():
+        raise DesignError(f"{argument}: no sample has all of {dict(wanted)!r} at once")
+    return chosen
+
+
+def _weights(ds: xr.Dataset, name: str, estimator: Any) -> np.ndarray:
+    """A column of weights for ``fit``: float64 (n_samples,), none negative."""
+    if isinstance(estimator, estimators.Measure) or estimators.weight_argument(estimator) is None:
+        raise InputError(
+            f"fit of {' '.join(repr(estimator).split())} takes no sample_weight; use another estimator, or leave it out"
+        )
+    weights = _numbers(sample_column(ds, name, "sample_weight"), name)
+    if (weights < 0).any() or not weights.any():
+        raise DesignError(f"sample_weight={name!r} must hold no negative number, and one above 0")
+    return weights
+
+
 def _numbers(values: np.ndarray, name: str) -> np.ndarray:
     try:
         numbers = values.astype(np.float64)
@@ -162,93 +203,3 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise DesignError(f"{name!r} holds {np.count_nonzero(~np.isfinite(numbers))} non-finite values")
     return numbers
-
-
-def _folds(
-    cv: Any,
-    labels: np.ndarray,
-    group_of: np.ndarray,
-    groups: str | None,
-    estimator: Any,
-    is_classification: bool,
-) -> Folds:
-    if cv is None:
-        if len(np.unique(group_of)) < 2:
-            raise DesignError(
-                f"cv=None leaves one {groups or 'group'} out, but "
-                f"{'groups=None puts all samples in one' if groups is None else 'there is only one'}; "
-                "pass cv= (for example cv=5)" + (' or groups="run"' if groups is None else "")
-            )
-        cv = LeaveOneGroupOut()
-    if isinstance(cv, Iterable) and not hasattr(cv, "split"):
-        pairs = list(cv)
-    else:
-        try:
-            splitter = check_cv(cv, labels, classifier=is_classification and not _is_regressor(estimator))
-        except (ValueError, TypeError) as error:
-            raise DesignError(
-                f"cv={cv!r} is not a number of folds, a splitter or pairs of indices: {error}"
-            ) from None
-        splitter = copy.copy(splitter)
-        if getattr(splitter, "random_state", 0) is None:
-            splitter.random_state = estimators.DEFAULT_SEED
-        try:
-            with warnings.catch_warnings():
-                # The run is offered to every splitter; those that have no use for it say so.
-                warnings.filterwarnings("ignore", message="The groups parameter is ignored")
-                pairs = list(splitter.split(np.zeros((len(labels), 1)), labels, group_of))
-        except ValueError as error:
-            raise DesignError(f"{splitter!r} cannot split the selected samples: {error}") from None
-    try:
-        parts = [(np.asarray(train), np.asarray(test)) for train, test in pairs]
-        indices = [tuple(_indices(part, len(labels), n) for part in pair) for n, pair in enumerate(parts)]
-    except DesignError:
-        raise
-    except (TypeError, ValueError):
-        raise DesignError("cv must yield pairs (train, test) of sample indices or booleans") from None
-    return Folds(tuple(train for train, _ in indices), tuple(test for _, test in indices))
-
-
-def _is_regressor(estimator: Any) -> bool:
-    return not isinstance(estimator, estimators.Measure) and is_regressor(estimator)
-
-
-def _indices(part: np.ndarray, n_samples: int, fold: int) -> np.ndarray:
-    if part.ndim != 1:
-        raise TypeError
-    if part.dtype == bool:
-        if len(part) != n_samples:
-            raise DesignError(
-                f"fold {fold} has {len(part)} booleans for {n_samples} samples; give one a sample"
-            )
-        return np.flatnonzero(part)
-    return part.astype(np.int64, casting="same_kind" if len(part) else "unsafe")
-
-
-def _validate(
-    folds: Folds,
-    targets: np.ndarray,
-    classes: np.ndarray | None,
-    group_of: np.ndarray,
-    metrics: Mapping[str, Callable[..., Any]],
-) -> None:
-    try:
-        validate_folds(folds, len(targets), None if classes is None else targets)
-    except MissingClassError as error:
-        names = ", ".join(str(classes[code]) for code in error.codes) if classes is not None else ""
-        held_out = np.unique(group_of[folds.test[error.fold]]).tolist()
-        raise DesignError(
-            f"fold {error.fold} (testing on group {held_out}) trains without any sample of {names}; "
-            "change cv or the selection of samples"
-        ) from None
-    needing = [name for name, f in metrics.items() if getattr(f, "__name__", "") in _NEED_ALL_CLASSES]
-    if classes is None or not needing:
-        return
-    for number, test in enumerate(folds.test):
-        missing = np.setdiff1d(np.arange(len(classes)), targets[test])
-        if len(missing):
-            names = ", ".join(map(str, classes[missing]))
-            raise DesignError(
-                f"the test part of fold {number} has no sample of {names}, which {needing[0]} needs; "
-                "change cv or use another scorer"
-            )

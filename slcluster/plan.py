@@ -93,6 +93,8 @@ class Design:
         What the splitter kept together.
     folds : Folds
         Indices into the analysed samples.
+    weights : float64 (n_samples,) or None
+        How much each sample counts in a fit; None where all count alike.
     """
 
     chosen: np.ndarray
@@ -102,6 +104,7 @@ class Design:
     classes: np.ndarray | None
     groups: np.ndarray
     folds: Folds
+    weights: np.ndarray | None = None
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -135,7 +138,7 @@ class Plan:
     layout : Layout
         Dimensions of one center's values: metrics, or a measure's own.
     engine : str
-    standardize : None or "run"
+    standardize : None, "run" or "fold"
     detrend : bool
     nonfinite : {"error", "zero", "exclude"}
     min_voxels, block_centers : int
@@ -247,7 +250,13 @@ class Plan:
         n_test = sorted({len(part) for part in d.folds.test})
         counts = ", ".join(f"{name} {count}" for name, count in d.class_counts.items())
         steps = [
-            name for name, on in (("detrend runs", self.detrend), ("z-score runs", self.standardize)) if on
+            name
+            for name, on in (
+                ("detrend runs", self.detrend),
+                ("z-score runs", self.standardize == "run"),
+                ("z-score by each fold's training samples", self.standardize == "fold"),
+            )
+            if on
         ]
         folds = f"{len(d.folds.train)}, training on {_span(n_train)} samples, testing on {_span(n_test)}"
         return {
@@ -256,7 +265,9 @@ class Plan:
             "centers": f"{self.n_centers:,} in {self.n_blocks:,} blocks of {self.block_centers:,}",
             "spheres": f"{g.radius_mm:g} mm: {sizes.min()} to {sizes.max()} voxels, median {np.median(sizes):g}; "
             f"halo {' x '.join(map(str, g.halo))} voxels",
-            "samples": f"{len(d.targets)}" + (f" ({counts})" if counts else ""),
+            "samples": f"{len(d.targets)}"
+            + (f" ({counts})" if counts else "")
+            + (", weighted" if d.weights is not None else ""),
             "folds": folds if d.folds.train else "none: the measure takes all samples at once",
             "estimator": " ".join(repr(self.estimator).split()),
             "values" if self.is_measure else "scores": _some(self.metrics)
@@ -329,6 +340,7 @@ def design_identity(design: Design) -> dict[str, Any]:
         "classes": None if design.classes is None else [str(name) for name in design.classes],
         "groups": array_digest(design.groups),
         "folds": hashlib.sha256(json.dumps(folds).encode()).hexdigest(),
+        "sample_weight": None if design.weights is None else array_digest(design.weights),
     }
 
 

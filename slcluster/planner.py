@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,9 @@ def plan(
     cv: Any = None,
     groups: str | None = "run",
     target: str = "condition",
+    train_on: Mapping[str, Any] | None = None,
+    test_on: Mapping[str, Any] | None = None,
+    sample_weight: str | None = None,
     scoring: Any = "accuracy",
     process_mask: Any = None,
     standardize: str | None = None,
@@ -73,13 +77,23 @@ def plan(
         Sample coordinate whose values a group-wise splitter keeps together.
     target : str
         Sample coordinate to predict: text or integers are classes for a classifier.
+    train_on, test_on : mapping of column to value or values, optional
+        Cross-decoding: of each fold only samples that have these values are trained on, and tested on. Where
+        ``cv`` is None and the two share neither samples nor groups there is one fold; where they share groups
+        one group is left out at a time.
+    sample_weight : str, optional
+        Sample coordinate, a number of at least 0: how much each sample counts in a fit, by the scikit-learn
+        engine. Scores count every test sample alike.
     scoring : None, str, callable, sequence or mapping
         scikit-learn metric or metrics. None is the estimator's own score. A measure has none.
     process_mask : path, image or array, optional
         Voxels that are centers, on the Dataset's grid: those that are neither 0 nor NaN. All of the mask where
         not given.
-    standardize : {None, "run"}
-        Z-score the analysed samples of each run (``ddof=1``), as the reference example does for its F map.
+    standardize : {None, "run", "fold"}
+        Z-score every voxel. ``"run"``: the analysed samples of each run (``ddof=1``), as the reference example
+        does for its F map; where folds divide a run, its training samples then enter the scale of those it is
+        tested on. ``"fold"``: by mean and spread of each fold's training samples, as a StandardScaler in a
+        pipeline, for any engine.
     detrend : bool
         Remove each whole run's line before samples are chosen.
     nonfinite : {"error", "zero", "exclude"}
@@ -120,7 +134,7 @@ def plan(
     4
     """
     validate(ds, SUBJECT)
-    check_preparation(standardize, detrend)
+    check_preparation(standardize, detrend, known=("run", "fold"))
     _check_counts(min_voxels=min_voxels, block_centers=block_centers)
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
@@ -128,9 +142,20 @@ def plan(
     is_measure = isinstance(fitted, estimators.Measure)
     geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
     design = make_design(
-        ds, source, fitted, cv, groups, target, {} if is_measure else estimators.score_functions(scoring)
+        ds,
+        source,
+        fitted,
+        cv,
+        groups,
+        target,
+        {} if is_measure else estimators.score_functions(scoring),
+        train_on,
+        test_on,
+        sample_weight,
     )
-    engine = estimators.choose_engine(engine, fitted, scoring, design.classes)
+    engine = estimators.choose_engine(
+        engine, fitted, scoring, design.classes, is_weighted=sample_weight is not None
+    )
     log.info("%s: engine %s", ds.attrs.get("subject", "subject"), engine)
     largest = int(geometry.sphere_size.max(initial=0))
     if min_voxels > largest:
@@ -138,6 +163,8 @@ def plan(
             f"min_voxels={min_voxels}, but the largest sphere has {largest} voxels: every score would be NaN; "
             "lower min_voxels or raise radius_mm"
         )
+    if is_measure and standardize == "fold":
+        raise InputError(f'{fitted!r} takes all samples at once; use standardize="run" or none')
     layout = estimators.Layout.metrics(metrics)
     if is_measure:
         layout = fitted.layout(design.targets, design.classes, design.groups, largest)
@@ -187,10 +214,11 @@ def plan(
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)
 
 
-def check_preparation(standardize: Any, detrend: Any) -> None:
+def check_preparation(standardize: Any, detrend: Any, *, known: tuple[str, ...] = ("run",)) -> None:
     """Refuse words that :func:`slcluster.kernels.preparation.prepare` would take for something else."""
-    if standardize is not None and (not isinstance(standardize, str) or standardize != "run"):
-        raise InputError(f'standardize must be None or "run", got {standardize!r}')
+    if standardize is not None and (not isinstance(standardize, str) or standardize not in known):
+        words = " or ".join(f'"{word}"' for word in known)
+        raise InputError(f"standardize must be None or {words}, got {standardize!r}")
     if not isinstance(detrend, bool | np.bool_):
         raise InputError(f"detrend must be True or False, got {detrend!r}")
 

@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 
 import slcluster as slc
 from slcluster.errors import SchemaError
+from slcluster.estimators import Layout
 from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter, versions
 from slcluster.schema import RESULT, grid_affine, validate
 from tests.conftest import OBLIQUE
@@ -30,7 +31,7 @@ def _maps(metrics: tuple[str, ...] = ("accuracy",), **changes: Any) -> xr.Datase
         "affine": OBLIQUE,
         "attrs": {"subject": "s"},
     }
-    return maps_dataset(metrics=metrics, **{**parts, **changes})
+    return maps_dataset(layout=Layout.metrics(metrics), is_measure=False, **{**parts, **changes})
 
 
 def test_values_land_on_their_centers() -> None:

@@ -254,8 +254,8 @@ def test_a_labelled_process_mask_lies_where_its_indices_say(ds: xr.Dataset) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"standardize": "session"}, "standardize must be None or \"run\", got 'session'"),
-        ({"standardize": True}, 'standardize must be None or "run", got True'),
+        ({"standardize": "session"}, 'standardize must be None or "run" or "fold", got \'session\''),
+        ({"standardize": True}, 'standardize must be None or "run" or "fold", got True'),
         ({"nonfinite": "drop"}, "nonfinite must be one of error, zero, exclude, got 'drop'"),
         ({"min_voxels": 0}, "min_voxels must be a whole number of at least 1, got 0"),
         ({"min_voxels": 2.5}, r"min_voxels must be a whole number of at least 1, got 2\.5"),

@@ -76,7 +76,7 @@ def test_a_result_may_have_metrics_or_not() -> None:
     coords = {**axes, **space_coords(np.diag([2.0, 3, 4, 1]), {})}
     one = xr.Dataset({"score": (("x", "y", "z"), np.zeros(SHAPE))}, coords)
     several = xr.Dataset({"score": (("metric", "x", "y", "z"), np.zeros((2, *SHAPE)))}, coords)
-    wrong = xr.Dataset({"score": (("fold", "x", "y", "z"), np.zeros((2, *SHAPE)))}, coords)
+    wrong = xr.Dataset({"score": (("x", "y", "z", "metric"), np.zeros((*SHAPE, 2)))}, coords)
     assert validate(one, RESULT) is one
     assert validate(several, RESULT) is several
     with pytest.raises(SchemaError, match="'score' must have dimensions"):

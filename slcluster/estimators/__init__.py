@@ -6,7 +6,14 @@ An engine other than ``"sklearn"`` exists only beside its scikit-learn twin.
 from slcluster.estimators.description import describe, rebuild
 from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers, speed_of, version_of
 from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure
-from slcluster.estimators.names import DEFAULT_SEED, NAMES, is_classification, nearest, resolve
+from slcluster.estimators.names import (
+    DEFAULT_SEED,
+    NAMES,
+    is_classification,
+    nearest,
+    resolve,
+    weight_argument,
+)
 from slcluster.estimators.scoring import make_scorer, score_functions
 
 __all__ = [
@@ -30,4 +37,5 @@ __all__ = [
     "score_functions",
     "speed_of",
     "version_of",
+    "weight_argument",
 ]

@@ -251,7 +251,12 @@ _WITH_VERSION: dict[str, Engine | type[Measure]] = {
 
 
 def choose_engine(
-    engine: str, estimator: Any, scoring: Any = "accuracy", classes: np.ndarray | None = None
+    engine: str,
+    estimator: Any,
+    scoring: Any = "accuracy",
+    classes: np.ndarray | None = None,
+    *,
+    is_weighted: bool = False,
 ) -> str:
     """The code path that will compute ``estimator``.
 
@@ -267,6 +272,8 @@ def choose_engine(
         As :func:`slcluster.plan` takes it.
     classes : array, shape (n_classes,), optional
         What is told apart, where it is known.
+    is_weighted : bool
+        Samples count differently, which scikit-learn alone takes.
 
     Raises
     ------
@@ -281,6 +288,10 @@ def choose_engine(
         raise InputError(f"unknown engine {engine!r}; {nearest(engine, ['auto', *ENGINES])}")
     if engine == "sklearn":
         return engine
+    if is_weighted:
+        if engine != "auto":
+            raise InputError(f"engine={engine!r} takes no sample_weight; pass engine='auto' or 'sklearn'")
+        return "sklearn"
     fast = [name for name in ENGINES if name != "sklearn" and _computes(name, estimator, scoring, classes)]
     if engine == "auto":
         return fast[0] if fast else "sklearn"

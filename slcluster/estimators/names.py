@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
 from slcluster.errors import InputError
 from slcluster.estimators.measures import Crossnobis, FunctionMeasure, Measure
 
-__all__ = ["DEFAULT_SEED", "NAMES", "is_classification", "nearest", "resolve"]
+__all__ = ["DEFAULT_SEED", "NAMES", "is_classification", "nearest", "resolve", "weight_argument"]
 
 #: Iterations nilearn gives to the estimators that stop at a number of them.
 _MAX_ITER = 10_000
@@ -163,7 +165,7 @@ def resolve(estimator: Any) -> Any:
         return FunctionMeasure(estimator)
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params")):
         raise InputError(
-            f"estimator must be a name ({', '.join(sorted(NAMES))}) a scikit-learn estimator "
+            f"estimator must be a name ({', '.join(sorted(NAMES))}), a scikit-learn estimator "
             f"or a function of X, y and groups, "
             f"got {type(estimator).__name__}"
         )
@@ -193,3 +195,20 @@ def is_classification(estimator: Any, targets: np.ndarray) -> bool:
     if is_regressor(estimator):
         return False
     return targets.dtype.kind not in "fc"
+
+
+def weight_argument(estimator: Any) -> str | None:
+    """What ``fit`` calls the weights of samples; None where it takes none.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> weight_argument(make_pipeline(StandardScaler(), resolve("svc")))
+    'linearsvc__sample_weight'
+    """
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        inner = weight_argument(last)
+        return None if inner is None else f"{name}__{inner}"
+    return "sample_weight" if has_fit_parameter(estimator, "sample_weight") else None

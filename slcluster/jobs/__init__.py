@@ -53,17 +53,29 @@ def _listed(value: Any) -> Any:
     return value if value is None or isinstance(value, list | tuple) else [value]
 
 
+def _columns(value: Any) -> Any:
+    """Values of columns: a mapping, or what a flag says, ``task=seen,imagined``, once or for several columns."""
+    if isinstance(value, str | list):
+        pairs = [str(item).partition("=") for item in _listed(value)]
+        if not all(name and equals and values for name, equals, values in pairs):
+            raise ValueError("must be COLUMN=VALUE, or COLUMN=VALUE,VALUE")
+        value = {name.strip(): values.split(",") for name, _, values in pairs}
+    if isinstance(value, Mapping):
+        return {name: [str(item).strip() for item in _listed(items)] for name, items in value.items()}
+    return value
+
+
 def _cluster_from_here(cluster: str, info: ValidationInfo) -> str:
     is_path = not is_address(cluster) and cluster.endswith((".yaml", ".yml"))
     return str(_from_here(cluster, info)) if is_path else cluster
 
 
 def _known_estimator(value: Any) -> Any:
-    if isinstance(value, str):
-        from slcluster.estimators import resolve
+    from slcluster.estimators import Measure, resolve
 
+    if isinstance(value, str):
         resolve(value)
-    elif not hasattr(build_object(value), "fit"):
+    elif not (hasattr(made := build_object(value), "fit") or isinstance(made, Measure)):
         raise InputError(f"{value['class']} is not an estimator: it has no fit method")
     return value
 
@@ -98,6 +110,7 @@ _OBJECT_SCHEMA = {
 }
 FilePath = Annotated[Path, BeforeValidator(_from_here)]
 FilePaths = Annotated[list[FilePath], BeforeValidator(_listed)]
+Columns = Annotated[dict[str, list[str]], BeforeValidator(_columns)]
 EstimatorSpec = Annotated[
     Any,
     AfterValidator(_known_estimator),
@@ -185,6 +198,15 @@ class AnalysisOptions(_Options):
         default="run", description="column whose values stay together in folds; none for no groups"
     )
     target: str = Field(default="condition", description="column to predict")
+    train_on: Columns | None = Field(
+        default=None, description="train on samples with these values of a column alone: COLUMN=VALUE,..."
+    )
+    test_on: Columns | None = Field(
+        default=None, description="test on samples with these values of a column alone: COLUMN=VALUE,..."
+    )
+    sample_weight: str | None = Field(
+        default=None, description="column that says how much each sample counts in a fit"
+    )
     scoring: Annotated[str | list[str] | None, AfterValidator(_known_scorers)] = Field(
         default="accuracy",
         description="metric by its scikit-learn name, or several; none for the estimator's own",
@@ -192,8 +214,9 @@ class AnalysisOptions(_Options):
     process_mask: FilePath | None = Field(
         default=None, description="image of the voxels to be centers; all of the mask else"
     )
-    standardize: Literal["run"] | None = Field(
-        default=None, description="z-score the analysed samples within each: run, or none"
+    standardize: Literal["run", "fold"] | None = Field(
+        default=None,
+        description="z-score voxels: run, within each run; fold, by the training samples of each fold; or none",
     )
     detrend: bool = Field(
         default=False, description="remove the line through each run before samples are chosen"

@@ -11,9 +11,14 @@ from slcluster.errors import InputError
 
 __all__ = ["build_object"]
 
+#: Classes of ours that a job file may name, as ``slcluster.RSA``.
+_MEASURES = ("Crossnobis", "RSA")
+
 
 def build_object(description: Any, home: str = "") -> Any:
-    """The scikit-learn object that ``{class: ..., params: ...}`` describes; parameters may be such again.
+    """The object that ``{class: ..., params: ...}`` describes: scikit-learn's, or a measure of ours.
+
+    Parameters may be such descriptions again.
 
     Parameters
     ----------
@@ -70,6 +75,11 @@ def _parameter(value: Any) -> Any:
 def _sklearn_class(name: str, home: str) -> type:
     module_name, _, class_name = name.rpartition(".")
     module_name = module_name or home
+    if module_name == "slcluster" and class_name in _MEASURES:
+        import slcluster
+
+        found: type = getattr(slcluster, class_name)
+        return found
     if module_name.split(".")[0] != "sklearn":
         hint = "" if module_name else "; write it with its module, such as sklearn.svm.SVC"
         raise InputError(f"{name!r} is not a class of scikit-learn{hint}")

@@ -36,6 +36,7 @@ def cross_validate(
     scorer: Callable[[Any, np.ndarray, np.ndarray], Mapping[str, float] | float],
     labels: np.ndarray | None = None,
     min_voxels: int = 1,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Fit and score a clone of ``estimator`` in every sphere and fold, as ``cross_val_score`` does.
 
@@ -54,6 +55,8 @@ def cross_validate(
         or ``pos_label`` mean what the user wrote.
     min_voxels : int
         A sphere of fewer voxels is not fitted; its scores are NaN.
+    weights : mapping of str to array, shape (n_samples,), optional
+        Arguments of ``fit`` by name, of which it gets the training samples' part.
 
     Returns
     -------
@@ -80,7 +83,9 @@ def cross_validate(
         for permutation, y in enumerate(all_y):
             for fold in range(n_folds):
                 try:
-                    values, n_warned = _fit_and_score(estimator, scorer, x, y, train[fold], test[fold])
+                    values, n_warned = _fit_and_score(
+                        estimator, scorer, x, y, train[fold], test[fold], weights or {}
+                    )
                 except Exception as error:
                     raise SphereFailure(center, fold) from error
                 score[center, permutation, fold] = (
@@ -91,11 +96,18 @@ def cross_validate(
 
 
 def _fit_and_score(
-    estimator: Any, scorer: Any, x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray
+    estimator: Any,
+    scorer: Any,
+    x: np.ndarray,
+    y: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    weights: Mapping[str, np.ndarray],
 ) -> tuple[Mapping[str, float] | float, int]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        fitted = clone(estimator).fit(x[train], y[train])
+        mine = {name: values[train] for name, values in weights.items()}
+        fitted = clone(estimator).fit(x[train], y[train], **mine)
         values = scorer(fitted, x[test], y[test])
     n_warned = 0
     for warned in caught:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["as_features", "detrend_runs", "prepare", "zscore_runs"]
+__all__ = ["as_features", "detrend_runs", "prepare", "zscore_by", "zscore_runs"]
 
 
 def as_features(bold: np.ndarray) -> np.ndarray:
@@ -84,6 +84,33 @@ def zscore_runs(bold: np.ndarray, runs: np.ndarray) -> np.ndarray:
     return out
 
 
+def zscore_by(bold: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Z-score every voxel by the mean and spread (``ddof=0``) of some samples, as scikit-learn's StandardScaler.
+
+    Parameters
+    ----------
+    bold : array, shape (n_voxels, n_samples)
+    train : array of int
+        Samples that a fold trains on: what it tests on has no part in the scale.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, C order. A voxel that is constant over ``train`` is shifted only.
+
+    Examples
+    --------
+    >>> zscore_by(np.array([[1.0, 3.0, 4.0]]), np.array([0, 1])).tolist()
+    [[-1.0, 1.0, 2.0]]
+    """
+    part = np.array(bold[:, train], np.float64, order="C")
+    is_flat = np.ptp(part, axis=1, keepdims=True) == 0
+    # The value itself: the mean of equal numbers may round.
+    mean = np.where(is_flat, part[:, :1], part.mean(axis=1, keepdims=True))
+    spread = np.where(is_flat, 1.0, part.std(axis=1, keepdims=True))
+    return (bold - mean) / spread
+
+
 def prepare(
     bold: np.ndarray,
     runs: np.ndarray,
@@ -107,8 +134,8 @@ def prepare(
         Columns of ``bold`` that are analysed, in this order.
     detrend : bool
         Remove each run's line first.
-    standardize : {None, "run"}
-        Z-score the chosen samples within each run.
+    standardize : {None, "run", "fold"}
+        Z-score the chosen samples within each run; ``"fold"`` is done later, by :func:`zscore_by`.
     zero_nonfinite : bool
         Replace NaN and infinities by 0 before anything else (nilearn's rule).
 

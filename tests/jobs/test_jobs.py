@@ -192,7 +192,7 @@ estimator:
             r"job.yaml:3: conditions.1 must be text, got the number 8; put quotes around it",
         ),
         ("runs: first", r"job.yaml:3: runs.0 must be a whole number, got 'first'"),
-        ("standardize: all", r"job.yaml:3: standardize must be 'run', got 'all'"),
+        ("standardize: all", r"job.yaml:3: standardize must be 'run' or 'fold', got 'all'"),
         ("tr: 0", r"job.yaml:3: tr must be greater than 0, got 0"),
         ("memory: big", r"job.yaml:3: memory: expected a size"),
         ("nonfinite: skip", r"job.yaml:3: nonfinite must be 'error', 'zero' or 'exclude', got 'skip'"),

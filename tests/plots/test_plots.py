@@ -213,7 +213,7 @@ def test_a_metric_is_chosen_among_several() -> None:
     result = one.drop_vars(["score", "metric"]).assign(score=both)
     figure = plot_score_map(result, metric="f1", cut=4)
     np.testing.assert_allclose(_shown(figure) * 2, _expected(one, 4, 0), rtol=1e-6)
-    with pytest.raises(InputError, match=r"several metrics; pass metric=, one of accuracy, f1"):
+    with pytest.raises(InputError, match=r"several maps; pass metric=, one of accuracy, f1"):
         plot_score_map(result)
     with pytest.raises(InputError, match=r"no metric 'r2' in the result; it has accuracy, f1"):
         plot_score_map(result, metric="r2")
