@@ -19,6 +19,7 @@ _HOME = {
     "f_score": "inference",
     "ingest": "ingest",
     "make_cluster": "cluster",
+    "onsets": "lags",
     "open_result": "searchlight",
     "open_store": "store",
     "plan": "planner",
@@ -27,6 +28,7 @@ _HOME = {
     "simulate": "simulate",
     "status": "searchlight",
     "subject_dataset": "schema",
+    "time_resolved": "lags",
     "to_nifti": "io",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "f_score",
     "ingest",
     "make_cluster",
+    "onsets",
     "open_result",
     "open_store",
     "plan",
@@ -46,6 +49,7 @@ __all__ = [
     "simulate",
     "status",
     "subject_dataset",
+    "time_resolved",
     "to_nifti",
 ]
 
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from slcluster.inference import f_score
     from slcluster.ingest import ingest
     from slcluster.io import to_nifti
+    from slcluster.lags import onsets, time_resolved
     from slcluster.planner import plan
     from slcluster.schema import subject_dataset
     from slcluster.searchlight import open_result, searchlight, status

@@ -347,8 +347,9 @@ def subject_dataset(
         **{name: np.asarray(values) for name, values in columns.items()},
     }
     for name, values in columns.items():
-        if len(values) != n_samples:
-            raise SchemaError(f"{name!r} has {len(values)} values for {n_samples} samples")
+        if values.shape != (n_samples,):
+            came = f"{len(values)} values" if values.ndim == 1 else f"shape {values.shape}"
+            raise SchemaError(f"{name!r} has {came} for {n_samples} samples; give one value a sample")
     mask = np.ones(grid, bool) if mask is None else np.asarray(mask, bool)
     if mask.shape != tuple(grid):
         raise SchemaError(f"mask has shape {mask.shape}, bold has {tuple(grid)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +36,16 @@ def test_data() -> Path:
 @pytest.fixture
 def oblique() -> np.ndarray:
     return OBLIQUE.copy()
+
+
+@pytest.fixture(autouse=True)
+def no_broken_client_stays_active() -> Iterator[None]:
+    """Every later test that computes would be handed to it, and wait for ever."""
+    yield
+    if "distributed" in sys.modules:
+        from distributed.client import _get_global_client, _set_global_client
+
+        client = _get_global_client()
+        if client is not None and client.status != "running":
+            _set_global_client(None)
+            pytest.fail(f"the test leaves {client!r}, which is {client.status}, as the active client")

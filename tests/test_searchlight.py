@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import RidgeClassifier
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import slcluster as slc
@@ -545,3 +548,87 @@ def test_a_place_inside_a_store_is_refused(stored: xr.Dataset, noise: xr.Dataset
     with pytest.raises(StoreError, match="lies inside the store"):
         write_array_store(noise, subject / "deep" / "t.zarr")
     slc.open_store(subject)
+
+
+# --- preparation and weights within folds
+
+
+@pytest.mark.parametrize("estimator", [LinearSVC(dual=False, tol=1e-9), RidgeClassifier()], ids=repr)
+@pytest.mark.parametrize("engine", ["auto", "sklearn"])
+def test_standardised_within_folds_is_a_scaler_in_a_pipeline(
+    estimator: BaseEstimator, engine: str, noise: xr.Dataset, tmp_path: Path
+) -> None:
+    scaled = noise.assign(bold=noise["bold"] * np.exp(np.arange(5))[:, None, None] + 300.0)
+    options = {"radius_mm": 5.5, "cv": KFold(4)}
+    found = slc.searchlight(
+        scaled, estimator=estimator, standardize="fold", engine=engine, **options
+    ).compute()
+    assert (found.attrs["engine"] == "sklearn") == (engine == "sklearn")
+    pipeline = make_pipeline(StandardScaler(), estimator)
+    expected = slc.searchlight(scaled, estimator=pipeline, **options).compute()
+    np.testing.assert_array_equal(found["score_fold"], expected["score_fold"])
+    plain = slc.searchlight(scaled, estimator=estimator, engine=engine, **options).compute()
+    assert _differs(found, plain)
+    out = tmp_path / "out.zarr"
+    durable_maps = slc.searchlight(
+        scaled, estimator=estimator, standardize="fold", engine=engine, out=out, block_centers=9, **options
+    )
+    _assert_same(durable_maps, found)
+
+
+def test_an_error_names_the_fold_that_was_standardised(stored: xr.Dataset) -> None:
+    class Fails(Total):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> Total:
+            if len(X) != 8:
+                raise ValueError("no")
+            return super().fit(X, y)
+
+    cv = [(np.arange(8), np.arange(8, 16)), (np.arange(9), np.arange(16, 24))]
+    with pytest.raises(BlockError, match=r"fold 1: ValueError: no"):
+        slc.searchlight(
+            stored, radius_mm=5.5, estimator=Fails(), scoring=None, cv=cv, standardize="fold"
+        ).compute()
+
+
+@pytest.mark.parametrize("is_pipeline", [False, True])
+def test_weights_reach_every_fit(is_pipeline: bool, noise: xr.Dataset, tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).integers(0, 3, noise.sizes["sample"]).astype(float)
+    ds = noise.assign_coords(weight=("sample", weights))
+    estimator = RidgeClassifier()
+    # A weight of two is a sample that occurs twice, one of zero a sample that is not there.
+    folds = [
+        (np.repeat(train, weights[train].astype(int)), test)
+        for train, test in KFold(4).split(np.zeros(len(weights)))
+    ]
+    options: dict[str, Any] = {"radius_mm": 5.5, "cv": KFold(4)}
+    given = make_pipeline("passthrough", estimator) if is_pipeline else estimator
+    found = slc.searchlight(ds, estimator=given, sample_weight="weight", **options).compute()
+    assert found.attrs["engine"] == "sklearn"
+    mask = ds["mask"].values
+    bold, y = ds["bold"].values, np.array(ds["condition"].values.tolist())
+    center = np.argwhere(found["score"].notnull().values)[5]
+    distance_mm = np.linalg.norm((np.argwhere(mask) - center) @ OBLIQUE[:3, :3].T, axis=1)
+    x = bold[mask][distance_mm <= 5.5 * (1 + 1e-6)].T
+    expected = [RidgeClassifier().fit(x[a], y[a]).score(x[b], y[b]) for a, b in folds]
+    assert found["score_fold"].values[(0, slice(None), *center)].tolist() == expected
+    path = tmp_path / "out.zarr"
+    slc.searchlight(ds, estimator=given, sample_weight="weight", out=path, **options)
+    shutil.rmtree(next(path.glob("**/score/c/0")), ignore_errors=True)
+    _assert_same(resume(path), found)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"estimator": "nearest_centroid"}, "fit of NearestCentroid.* takes no sample_weight"),
+        ({"engine": "svm"}, "engine='svm' takes no sample_weight; pass engine='auto' or 'sklearn'"),
+        ({"sample_weight": "minus"}, "sample_weight='minus' must hold no negative number"),
+        ({"sample_weight": "condition"}, "'condition' holds text"),
+        ({"sample_weight": "wieght"}, "sample_weight='wieght' is not a column"),
+    ],
+)
+def test_weights_that_cannot_be(options: dict[str, Any], words: str, noise: xr.Dataset) -> None:
+    n = noise.sizes["sample"]
+    ds = noise.assign_coords(weight=("sample", np.ones(n)), minus=("sample", -np.ones(n)))
+    with pytest.raises(InputError, match=words):
+        slc.plan(ds, **{"radius_mm": 5.5, "sample_weight": "weight", **options})

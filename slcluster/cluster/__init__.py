@@ -205,8 +205,10 @@ def _start_local(profile: LocalProfile) -> Any:
 @contextmanager
 def _client_at(address: str) -> Iterator[Any]:
     from distributed import Client
+    from distributed.comm import resolve_address
 
     try:
+        resolve_address(address)  # a Client that fails on a misspelt scheme stays behind as the active one
         client = Client(address, timeout=ANSWER_TIMEOUT)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from error

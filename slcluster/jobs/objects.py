@@ -78,8 +78,8 @@ def _sklearn_class(name: str, home: str) -> type:
     if module_name == "slcluster" and class_name in _MEASURES:
         import slcluster
 
-        found: type = getattr(slcluster, class_name)
-        return found
+        measure: type = getattr(slcluster, class_name)
+        return measure
     if module_name.split(".")[0] != "sklearn":
         hint = "" if module_name else "; write it with its module, such as sklearn.svm.SVC"
         raise InputError(f"{name!r} is not a class of scikit-learn{hint}")

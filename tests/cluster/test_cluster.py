@@ -59,6 +59,7 @@ def test_processes_listen_on_loopback_and_end() -> None:
     here = psutil.Process()
     before = set(here.children(recursive=True))
     with connect_processes(2) as client:
+        client.wait_for_workers(2, timeout=60)
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         assert [about["nthreads"] for about in workers] == [1, 1]
         started = set(here.children(recursive=True)) - before

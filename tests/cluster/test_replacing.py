@@ -41,6 +41,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Any]:
     ):
         cluster.scale(jobs=2)
         client.wait_for_workers(2 * n, timeout=180)
+        until(lambda: len(cluster.scheduler_info["workers"]) == 2 * n)  # the cluster hears of them later
         yield client
 
 
