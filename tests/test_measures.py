@@ -16,7 +16,7 @@ from sklearn.model_selection import KFold
 
 import slcluster as slc
 from slcluster.cli.files import write_maps
-from slcluster.errors import BlockError, DesignError, InputError, StoreError
+from slcluster.errors import BlockError, DesignError, InputError
 from slcluster.jobs import Job
 from slcluster.maps import named_scores
 from slcluster.searchlight import resume
