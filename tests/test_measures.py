@@ -58,6 +58,7 @@ MEASURES = [
     "crossnobis",
     slc.Crossnobis(shrinkage="none"),
     slc.RSA({"animate": ANIMATE, "other": ANIMATE[::-1, ::-1]}, comparison="pearson", shrinkage=0.4),
+    slc.RSA({"animate": ANIMATE}, dissimilarity="crossnobis"),
     mean_and_size,
     table,
     spread,
@@ -103,7 +104,7 @@ def test_lazy_durable_and_overlap_are_one(measure: Any, ds: xr.Dataset, tmp_path
         assert "chance" not in found.attrs
 
 
-@pytest.mark.parametrize("measure", MEASURES[:3], ids=_name)
+@pytest.mark.parametrize("measure", MEASURES[:4], ids=_name)
 def test_an_interrupted_one_resumes_from_its_store_alone(
     measure: Any, ds: xr.Dataset, tmp_path: Path
 ) -> None:
@@ -193,6 +194,17 @@ def test_pairs_are_named_and_mean_nothing_without_effect(ds: xr.Dataset) -> None
     noise = ds.assign(bold=ds["bold"].copy(data=rng.normal(size=ds["bold"].shape)))
     nothing = slc.searchlight(noise, radius_mm=5.5, estimator="crossnobis").compute()
     assert abs(float(nothing["score"].mean())) < 0.05
+
+
+def test_models_are_compared_with_distances_over_folds(ds: xr.Dataset) -> None:
+    options = {"radius_mm": 5.5, "cv": KFold(4)}
+    distances = slc.searchlight(ds, estimator="crossnobis", **options).compute()["score"]
+    measure = slc.RSA({"animate": ANIMATE}, dissimilarity="crossnobis")
+    maps = slc.searchlight(ds, estimator=measure, **options).compute()["score"].sel(model="animate")
+    for center in np.argwhere(maps.notnull().values):
+        at = tuple(center)
+        expected = spearmanr(distances.values[(slice(None), *at)], ANIMATE[np.triu_indices(4, 1)]).statistic
+        assert maps.values[at] == pytest.approx(expected, rel=1e-9)
 
 
 def test_small_spheres_have_no_value(ds: xr.Dataset) -> None:
@@ -294,7 +306,10 @@ def test_refused_when_planned(
         (lambda: slc.RSA({"a": ANIMATE[:2]}), "square, symmetric matrix"),
         (lambda: slc.RSA({"a": "face"}), "square matrix of numbers, got str"),
         (lambda: slc.RSA({}), "at least one name"),
-        (lambda: slc.RSA({"a": ANIMATE}, comparison="kendall"), "comparison must be 'spearman' or 'pearson'"),
+        (
+            lambda: slc.RSA({"a": ANIMATE}, comparison="kendall"),
+            "comparison must be one of spearman, pearson",
+        ),
         (lambda: slc.RSA({"a": ANIMATE}, shrinkage=2), "shrinkage"),
         (lambda: slc.Crossnobis("some"), "shrinkage"),
     ],

@@ -244,10 +244,7 @@ ENGINES: dict[str, Engine] = {
 
 
 #: Measures are engines of their own.
-_WITH_VERSION: dict[str, Engine | type[Measure]] = {
-    **ENGINES,
-    **{measure.engine: measure for measure in (Crossnobis, RSA, FunctionMeasure)},
-}
+_MEASURES: dict[str, type[Measure]] = {kind.engine: kind for kind in (Crossnobis, RSA, FunctionMeasure)}
 
 
 def choose_engine(
@@ -305,13 +302,13 @@ def choose_engine(
 
 def version_of(engine: str) -> int | None:
     """Version of an engine's numerics, which is part of a plan's fingerprint; None of one that is not known."""
-    known = _WITH_VERSION.get(engine)
+    known = ENGINES.get(engine) or _MEASURES.get(engine)
     return None if known is None else known.version
 
 
 def speed_of(engine: str) -> float:
     """scikit-learn's fits in the time of one of this engine, roughly."""
-    return _WITH_VERSION[engine].speed
+    return (ENGINES.get(engine) or _MEASURES[engine]).speed
 
 
 def fast_scorers(scoring: Any, estimator: BaseEstimator) -> dict[str, Any]:

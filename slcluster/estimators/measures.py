@@ -54,10 +54,13 @@ class Measure(ABC):
     engine: ClassVar[str]
     version: ClassVar[int] = 1
     speed: ClassVar[float] = 1.0
-    #: Whether folds mean anything to it.
-    uses_folds: ClassVar[bool] = False
     #: Whether it compares classes, so that targets cannot be numbers.
     needs_classes: ClassVar[bool] = True
+
+    @property
+    def uses_folds(self) -> bool:
+        """Whether folds mean anything to it."""
+        return False
 
     @abstractmethod
     def layout(
@@ -114,7 +117,10 @@ class Crossnobis(Measure):
 
     engine = "crossnobis"
     speed = 30.0
-    uses_folds = True
+
+    @property
+    def uses_folds(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         from slcluster.kernels.noise import parse_shrinkage
@@ -157,10 +163,12 @@ class RSA(Measure):
     models : mapping of name to square matrix
         Dissimilarities that each model expects: symmetric, in the order of the sorted condition names; or a
         DataFrame whose rows and columns are conditions, in any order.
-    dissimilarity : "correlation" or "euclidean"
-        Between the mean patterns of conditions over all samples.
+    dissimilarity : "correlation", "euclidean" or "crossnobis"
+        The first two between the mean patterns of conditions over all samples, whatever the folds; the last
+        cross-validated, so that noise makes no two conditions differ.
     shrinkage : None, "auto", float from 0 to 1, "diagonal" or "none"
-        Noise covariance by which patterns are normalised first; None and "none" do not.
+        Noise covariance by which patterns are normalised first. None does not, but for crossnobis distances,
+        where it is "auto".
     comparison : "spearman" or "pearson"
 
     Raises
@@ -182,15 +190,19 @@ class RSA(Measure):
     engine = "rsa"
     speed = 30.0
 
+    @property
+    def uses_folds(self) -> bool:
+        return self.dissimilarity == "crossnobis"
+
     def __post_init__(self) -> None:
         from slcluster.kernels.noise import parse_shrinkage
 
         for name, given, known in (
-            ("dissimilarity", self.dissimilarity, ("correlation", "euclidean")),
+            ("dissimilarity", self.dissimilarity, ("correlation", "euclidean", "crossnobis")),
             ("comparison", self.comparison, ("spearman", "pearson")),
         ):
             if given not in known:
-                raise InputError(f"{name} must be {' or '.join(map(repr, known))}, got {given!r}")
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {given!r}")
         if self.shrinkage is not None:
             parse_shrinkage(self.shrinkage)
         if not isinstance(self.models, Mapping) or not self.models:

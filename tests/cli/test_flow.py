@@ -377,7 +377,7 @@ def test_plot(store: Path, tmp_path: Path, invoke: Invoke, scheduler: str) -> No
     assert size("--metric", "accuracy", "--slice", 4, "--slice", 5, "--threshold", 0.6)[0] > 1.5 * one[0]
     assert size("--map", "sphere_size", "--axis", "x") == one
     for flags, message in (
-        (["--slice", 4], "several metrics"),
+        (["--slice", 4], "several maps"),
         (["--metric", "f1"], "no metric 'f1'"),
         (["--metric", "accuracy", "--slice", 40], "40"),
         (["--map", "sphere_size", "--threshold", 3], "--metric and --threshold are for --map score"),
