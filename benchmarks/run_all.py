@@ -13,16 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("compare", "overhead", "ingest")
+BENCHMARKS = ("compare", "dropin", "overhead", "ingest")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "folder", type=Path, help="where to write compare.json, overhead.json and ingest.json"
-    )
+    parser.add_argument("folder", type=Path, help="where to write a JSON file of each")
     parser.add_argument("--quick", action="store_true", help="small data, one round")
     parser.add_argument("--repeat", type=int, default=3, help="rounds of each (default: 3)")
     parser.add_argument("--scratch", type=Path, help="folder for 2 GB of files (default: the system's)")

@@ -135,6 +135,16 @@ def test_overhead_says_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(missed({**good, **change}, 60, is_quick=False)) == 1
 
 
+def test_the_class_is_beside_nilearns(tmp_path: Path) -> None:
+    out = tmp_path / "dropin.json"
+    done = _run("dropin.py", "--out", str(out), "--scratch", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (subject,) = json.loads(out.read_text())["subjects"]
+    assert subject["differences"]["slcluster, sklearn"] == {"n_centers": 0, "largest": 0.0, "mean": 0.0}
+    assert subject["differences"]["slcluster, auto"]["largest"] < 0.1
+    assert f"0 of {subject['n_centers']}" in done.stdout
+
+
 def test_ingest_runs(tmp_path: Path) -> None:
     out = tmp_path / "ingest.json"
     done = _run("ingest.py", "--out", str(out), "--scratch", str(tmp_path))
