@@ -338,6 +338,8 @@ def test_arguments_of_named_estimators() -> None:
         (GaussianNB(), {"priors": None}, "set priors on GaussianNB itself"),
         (GaussianNB, None, "got the class GaussianNB"),
         ("scv", None, "did you mean 'svr' or 'svc'"),
+        ("crossnobis", None, "is a measure of spheres, not an estimator to score"),
+        (len, None, "is a measure of spheres, not an estimator to score"),
     ):
         with pytest.raises(InputError, match=message):
             make(estimator, 0, args)

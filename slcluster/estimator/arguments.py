@@ -13,7 +13,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import has_fit_parameter
 
 from slcluster.errors import DesignError, InputError, warn_caller
-from slcluster.estimators import resolve
+from slcluster.estimators import Measure, resolve
 from slcluster.io.images import center_voxels, feature_mask, is_in, read_image
 
 __all__ = ["Places", "check_radius", "column", "find_places", "make_estimator", "make_splitter", "uses_cv"]
@@ -63,9 +63,13 @@ def make_estimator(estimator: Any, random_state: Any, estimator_args: Any) -> Ba
     Raises
     ------
     InputError
-        Unknown name or parameter, a class in place of an instance, or a parameter that the name decides.
+        Unknown name or parameter, a measure, a class in place of an instance, or a parameter that the name decides.
     """
     made = resolve(estimator)
+    if isinstance(made, Measure):
+        raise InputError(
+            f"estimator={estimator!r} is a measure of spheres, not an estimator to score; map it with slcluster.searchlight"
+        )
     if not isinstance(estimator, str):
         if estimator_args:
             raise InputError(
