@@ -16,7 +16,7 @@ from slcluster import estimators
 from slcluster.errors import PlanError, StoreError
 from slcluster.kernels.folds import Folds, from_ranks, to_ranks
 from slcluster.kernels.spheres import sphere_halo, sphere_offsets
-from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
+from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
 from slcluster.schema import SCHEMA_VERSION
 from slcluster.store.lease import SILENCE_S, is_dead, read_lease, silence_s
@@ -138,7 +138,8 @@ def stored_plan(path: str | Path) -> Plan:
         "schema_version": SCHEMA_VERSION,
         "engine_version": estimators.version_of(plan.engine),
         "estimator": estimators.describe(estimator),
-        "metrics": list(plan.metrics),
+        "metrics": list(plan.layout.plain),
+        "tables": list(plan.layout.tables),
     }
     fields = sorted(name for name, value in now.items() if identity[name] != value)
     if fields or plan.fingerprint != attrs["fingerprint"]:
@@ -171,8 +172,8 @@ def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[An
 
 
 def _stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
-    dims, labels = json.loads(attrs["layout"])
-    return estimators.Layout(tuple(dims), tuple(map(tuple, labels)))
+    dims, labels, tables, classes = json.loads(attrs["layout"])
+    return estimators.Layout(tuple(dims), tuple(map(tuple, labels)), tuple(tables), tuple(classes))
 
 
 def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geometry:
@@ -233,7 +234,7 @@ def open_result(path: str | Path) -> xr.Dataset:
             f"{path} was finished, but {np.count_nonzero(~done)} of its {len(done)} blocks are damaged or gone; "
             f"compute them again: slcluster resume {path}"
         )
-    shape, centers = arrays["mask"].shape, arrays["center_ijk"]
+    shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], _stored_layout(attrs)
     score_fold = arrays["score"]
     public = {key: value for key, value in attrs.items() if key not in _INTERNAL}
     step = np.diag(
@@ -244,10 +245,10 @@ def open_result(path: str | Path) -> xr.Dataset:
     )
     step[:3, 3] = [arrays[name][0] for name in "xyz"]
     return maps_dataset(
-        scatter(centers, fold_mean(score_fold), shape, np.nan),
+        scatter(centers, over_folds(score_fold, layout), shape, np.nan),
         scatter(centers, score_fold, shape, np.nan),
         scatter(centers, arrays["sphere_size"], shape, 0),
-        layout=_stored_layout(attrs),
+        layout=layout,
         is_measure=bool(attrs["is_measure"]),
         axes={name: arrays[name] for name in "xyz"},
         affine=arrays["grid_affine"] @ np.linalg.inv(step),

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from slcluster.blocks import Window, block_window
 from slcluster.errors import BlockError, one_line
-from slcluster.estimators import ENGINES, weight_argument
+from slcluster.estimators import ENGINES, TableScorer, weight_argument
 from slcluster.kernels.folds import Folds
 from slcluster.kernels.generic import SphereFailure, cross_validate
 from slcluster.kernels.preparation import prepare, zscore_by
@@ -159,7 +159,7 @@ def _generic(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> Bl
             spheres,
             outputs=plan.metrics,
             estimator=plan.estimator,
-            scorer=plan.scorer,
+            scorer=_with_tables(plan),
             labels=plan.design.classes,
             min_voxels=plan.min_voxels,
             weights=_weights(plan),
@@ -169,6 +169,13 @@ def _generic(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> Bl
         np.ascontiguousarray(found["score"][:, 0].swapaxes(1, 2)),
         np.ascontiguousarray(found["n_unconverged"][:, 0]),
     )
+
+
+def _with_tables(plan: Plan) -> Any:
+    layout, classes = plan.layout, plan.design.classes
+    if not layout.tables or classes is None:
+        return plan.scorer
+    return TableScorer(plan.scorer, layout.plain, layout.tables, classes)
 
 
 def _weights(plan: Plan) -> dict[str, np.ndarray] | None:
@@ -202,10 +209,10 @@ def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> Block
             folds.train,
             folds.test,
             spheres,
-            outputs=needed_outputs(plan.scorers, engine.outputs),
+            outputs=needed_outputs(plan.scorers, engine.outputs, plan.layout.tables),
             **params,
         )
-        scores = score(found, plan.scorers, targets, folds.test, design.classes)[:, 0]
+        scores = score(found, plan.scorers, targets, folds.test, design.classes, plan.layout.tables)[:, 0]
     scores[spheres.sizes() < max(plan.min_voxels, 1)] = np.nan
     n_unconverged = np.zeros((len(scores), len(folds.test)), np.int32)
     return BlockScores(np.ascontiguousarray(scores.swapaxes(1, 2)), n_unconverged)

@@ -151,7 +151,7 @@ def _shifted(ds: xr.Dataset, starts: np.ndarray, lag: int) -> xr.Dataset:
 
 
 def _joined(maps: list[xr.Dataset], lags: np.ndarray, tr_s: Any) -> xr.Dataset:
-    scores = [name for name in ("score", "score_fold") if name in maps[0]]
+    scores = [name for name in maps[0].data_vars if name != "sphere_size"]
     joined = xr.concat(
         [one[scores] for one in maps],
         "lag",

@@ -11,7 +11,7 @@ from dask.delayed import delayed
 
 from slcluster.blocks import Window, block_window, centers_in, grid_chunks
 from slcluster.compute import read_slab, score_centers
-from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
+from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Plan
 from slcluster.store import open_store
 
@@ -42,7 +42,9 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         folds = _from_array(plan, shared, ds)
     else:
         folds = _from_store(plan, shared)
-    mean = da.map_blocks(fold_mean, folds, drop_axis=4, dtype=np.float64, token="searchlight-mean")
+    mean = da.map_blocks(
+        over_folds, folds, plan.layout, drop_axis=4, dtype=np.float64, token="searchlight-mean"
+    )
     size = scatter(plan.geometry.centers_ijk, plan.geometry.sphere_size, plan.geometry.shape, 0)
     return maps_dataset(
         mean.transpose(3, 0, 1, 2),

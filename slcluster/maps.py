@@ -16,7 +16,16 @@ from slcluster.estimators import Layout
 from slcluster.plan import Plan
 from slcluster.schema import RESULT, SCHEMA_VERSION, space_coords, validate
 
-__all__ = ["fold_mean", "maps_dataset", "named_scores", "plan_attrs", "scatter", "single_maps", "versions"]
+__all__ = [
+    "maps_dataset",
+    "named_maps",
+    "named_scores",
+    "over_folds",
+    "plan_attrs",
+    "scatter",
+    "single_maps",
+    "versions",
+]
 
 _XYZ = ("x", "y", "z")
 
@@ -68,9 +77,31 @@ def scatter(
     return full
 
 
-def fold_mean(score: np.ndarray) -> np.ndarray:
-    """Unweighted mean over the last axis, folds. Contiguous, so that it sums as NumPy sums one vector."""
-    return np.mean(np.ascontiguousarray(score), axis=-1)
+def over_folds(values: np.ndarray, layout: Layout) -> np.ndarray:
+    """What stands for all folds, the last axis: the unweighted mean of metrics, the sum of counts.
+
+    Hit rates are averaged over the folds that test on the class. Contiguous, so that each value's folds are
+    summed as NumPy sums one vector.
+
+    Parameters
+    ----------
+    values : float64 array, shape (..., n_values, n_folds)
+    layout : Layout
+    """
+    values = np.ascontiguousarray(values)
+    found = np.mean(values, axis=-1)
+    for table, part in layout.parts.items():
+        folds = values[..., part, :]
+        found[..., part] = _mean_of_defined(folds) if table == "hit_rate" else folds.sum(axis=-1)
+    return found
+
+
+def _mean_of_defined(folds: np.ndarray) -> np.ndarray:
+    is_defined = ~np.isnan(folds)
+    n_defined = is_defined.sum(axis=-1)
+    total = np.where(is_defined, folds, 0).sum(axis=-1)
+    # Not 0 / 0, whose NaN has another bit pattern than the NaN of voxels that are no centers.
+    return np.divide(total, n_defined, out=np.full(total.shape, np.nan), where=n_defined > 0)
 
 
 def maps_dataset(
@@ -89,7 +120,7 @@ def maps_dataset(
     Parameters
     ----------
     score : NumPy or Dask array, shape (n_values, nx, ny, nz)
-        Mean over folds.
+        From :func:`over_folds`.
     score_fold : NumPy or Dask array, shape (n_values, n_folds, nx, ny, nz)
     sphere_size : int32 array, shape (nx, ny, nz)
         0 where there is no center.
@@ -106,13 +137,17 @@ def maps_dataset(
     -------
     xarray.Dataset
         ``score (x, y, z)`` for one metric, else ``(metric, x, y, z)``; ``score_fold (metric, fold, x, y, z)``;
-        ``sphere_size (x, y, z)``. Of a measure ``score`` with its dimensions before x, y and z.
+        ``sphere_size (x, y, z)``. Of a measure ``score`` with its dimensions before x, y and z. Tables of
+        classes as ``hit_rate (class, x, y, z)`` and ``confusion (true, predicted, x, y, z)``, with ``fold`` after
+        these dimensions in ``hit_rate_fold`` and ``confusion_fold``.
     """
     if is_measure:
-        variables, folds = _measure_variables(score, layout), {}
+        variables, coords = _measure_variables(score, layout), {}
     else:
-        variables = _score_variables(score, score_fold, layout.names)
-        folds = {"fold": ("fold", np.arange(score_fold.shape[1]))}
+        n = len(layout.plain)
+        variables = _score_variables(score[:n], score_fold[:n], layout.plain)
+        variables |= _table_variables(score, score_fold, layout)
+        coords = {"fold": ("fold", np.arange(score_fold.shape[1])), **_table_coords(layout)}
     ds = xr.Dataset(
         {
             **variables,
@@ -121,8 +156,11 @@ def maps_dataset(
         coords={
             **{name: (name, np.asarray(values)) for name, values in axes.items()},
             **space_coords(affine, attrs),
-            **{dim: (dim, _as_coordinate(labels)) for dim, labels in zip(*layout, strict=True)},
-            **folds,
+            **{
+                dim: (dim, _as_coordinate(labels))
+                for dim, labels in zip(layout.dims, layout.labels, strict=True)
+            },
+            **coords,
         },
         attrs={"slcluster": RESULT.kind, "schema_version": SCHEMA_VERSION, **attrs},
     )
@@ -139,6 +177,40 @@ def _score_variables(score: Any, score_fold: Any, metrics: tuple[str, ...]) -> d
     about = {"long_name": f"cross-validated {metrics[0] if one else 'score'}, mean over folds"}
     of_fold = (("metric", "fold", *_XYZ), score_fold, {"long_name": "score of each fold"})
     return {"score": (dims, mean, about), "score_fold": of_fold}
+
+
+#: Dimensions of a table of classes.
+_TABLE_DIMS = {"hit_rate": ("class",), "confusion": ("true", "predicted")}
+
+_TABLE_NAMES = {
+    "hit_rate": "part of a class's test samples that is hit",
+    "confusion": "test samples predicted as",
+}
+
+
+def _table_variables(score: Any, score_fold: Any, layout: Layout) -> dict[str, Any]:
+    found, n_classes = {}, len(layout.classes)
+    for table, part in layout.parts.items():
+        dims, about = _TABLE_DIMS[table], _TABLE_NAMES[table]
+        shape = (n_classes,) * len(dims)
+        total, folds = score[part], score_fold[part]
+        over = "mean over folds" if table == "hit_rate" else "sum over folds"
+        found[table] = (
+            (*dims, *_XYZ),
+            total.reshape((*shape, *total.shape[1:])),
+            {"long_name": f"{about}, {over}"},
+        )
+        found[f"{table}_fold"] = (
+            (*dims, "fold", *_XYZ),
+            folds.reshape((*shape, *folds.shape[1:])),
+            {"long_name": f"{about}, in each fold"},
+        )
+    return found
+
+
+def _table_coords(layout: Layout) -> dict[str, Any]:
+    dims = [dim for table in layout.tables for dim in _TABLE_DIMS[table]]
+    return {dim: (dim, _as_coordinate(layout.classes)) for dim in dims}
 
 
 def _measure_variables(score: Any, layout: Layout) -> dict[str, Any]:
@@ -158,3 +230,11 @@ def named_scores(result: xr.Dataset) -> dict[str, xr.DataArray]:
     """Maps (x, y, z) of a result's scores or values, by what each is called: a metric, a pair, ``"value"``."""
     only = str(result["metric"].values.item(0)) if "metric" in result.coords else "value"
     return {name or only: one for name, one in single_maps(result["score"])}
+
+
+def named_maps(result: xr.Dataset) -> dict[str, xr.DataArray]:
+    """The maps of :func:`named_scores`, and those of tables: ``"hit_rate-face"``, ``"confusion-face,house"``."""
+    tables = [name for name in _TABLE_DIMS if name in result]
+    return named_scores(result) | {
+        f"{table}-{name}": one for table in tables for name, one in single_maps(result[table])
+    }

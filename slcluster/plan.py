@@ -270,7 +270,7 @@ class Plan:
             + (", weighted" if d.weights is not None else ""),
             "folds": folds if d.folds.train else "none: the measure takes all samples at once",
             "estimator": " ".join(repr(self.estimator).split()),
-            "values" if self.is_measure else "scores": _some(self.metrics)
+            "values" if self.is_measure else "scores": _some((*self.layout.plain, *self.layout.tables))
             + (f" (chance {self.chance:.3g})" if self.chance else ""),
             "engine": self.engine,
             "preparation": ", ".join(steps) or "none",

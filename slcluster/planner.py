@@ -85,7 +85,9 @@ def plan(
         Sample coordinate, a number of at least 0: how much each sample counts in a fit, by the scikit-learn
         engine. Scores count every test sample alike.
     scoring : None, str, callable, sequence or mapping
-        scikit-learn metric or metrics. None is the estimator's own score. A measure has none.
+        scikit-learn metric or metrics. None is the estimator's own score. A measure has none. In a list also
+        ``"hit_rate"``, the part of each class's test samples that is hit, and ``"confusion"``, the test samples
+        of each class predicted as each: tables of their own in the result.
     process_mask : path, image or array, optional
         Voxels that are centers, on the Dataset's grid: those that are neither 0 nor NaN. All of the mask where
         not given.
@@ -138,6 +140,7 @@ def plan(
     _check_counts(min_voxels=min_voxels, block_centers=block_centers)
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
+    scoring, tables = estimators.split_tables(scoring)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
     is_measure = isinstance(fitted, estimators.Measure)
     geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
@@ -165,7 +168,12 @@ def plan(
         )
     if is_measure and standardize == "fold":
         raise InputError(f'{fitted!r} takes all samples at once; use standardize="run" or none')
-    layout = estimators.Layout.metrics(metrics)
+    if tables and (is_measure or design.classes is None):
+        what = "a measure" if is_measure else "a regression"
+        raise InputError(
+            f"scoring={tables[0]!r} counts predicted classes, which {what} has not; leave it out"
+        )
+    layout = estimators.Layout.metrics(metrics, tables, design.classes)
     if is_measure:
         layout = fitted.layout(design.targets, design.classes, design.groups, largest)
     identity = {
@@ -175,7 +183,8 @@ def plan(
         **geometry_identity(geometry),
         "estimator": estimators.describe(fitted),
         "scoring": metrics_described,
-        "metrics": list(layout.names),
+        "metrics": list(layout.plain),
+        "tables": list(layout.tables),
         "engine": engine,
         "engine_version": estimators.version_of(engine),
         "standardize": standardize,

@@ -113,6 +113,16 @@ RESULT = Contract(
             _XYZ, "f", "score, mean over folds, or value of a measure", required=False, may_lead=True
         ),
         "score_fold": Variable(("metric", "fold", *_XYZ), "f", "score of each fold", required=False),
+        "hit_rate": Variable(
+            ("class", *_XYZ), "f", "part of a class's test samples that is hit", required=False
+        ),
+        "hit_rate_fold": Variable(("class", "fold", *_XYZ), "f", "the same in each fold", required=False),
+        "confusion": Variable(
+            ("true", "predicted", *_XYZ), "f", "test samples predicted as, sum over folds", required=False
+        ),
+        "confusion_fold": Variable(
+            ("true", "predicted", "fold", *_XYZ), "f", "the same in each fold", required=False
+        ),
         "sphere_size": Variable(_XYZ, "i", "mask voxels in the sphere", "voxel", required=False),
         "F": Variable(_XYZ, "f", "one-way ANOVA F between conditions", required=False),
         "p": Variable(_XYZ, "f", "p value of F, uncorrected", required=False),

@@ -12,12 +12,13 @@ from sklearn.linear_model import Ridge
 import slcluster as slc
 from slcluster.errors import SchemaError
 from slcluster.estimators import Layout
-from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter, versions
+from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter, versions
 from slcluster.schema import RESULT, grid_affine, validate
 from tests.conftest import OBLIQUE
 from tests.witness import noise_dataset
 
 SHAPE = (4, 5, 3)
+LAYOUT = Layout.metrics(("accuracy",))
 CENTERS = np.array([[3, 4, 2], [0, 1, 2], [2, 0, 1]])
 
 
@@ -56,13 +57,13 @@ def test_the_mean_over_folds_is_that_of_one_vector() -> None:
     """Whatever the memory order: NumPy sums strided rows in another order than contiguous ones."""
     score = np.random.default_rng(1).random((50, 30)) * 10.0 ** np.arange(-15, 15)
     expected = [np.mean(row.copy()) for row in score]
-    assert np.array_equal(fold_mean(score), expected)
-    assert np.array_equal(fold_mean(np.asfortranarray(score)), expected)
-    assert np.array_equal(fold_mean(score[:1]), expected[:1])
+    assert np.array_equal(over_folds(score, LAYOUT), expected)
+    assert np.array_equal(over_folds(np.asfortranarray(score), LAYOUT), expected)
+    assert np.array_equal(over_folds(score[:1], LAYOUT), expected[:1])
 
 
 def test_a_nan_fold_makes_the_mean_nan() -> None:
-    assert np.isnan(fold_mean(np.array([[0.5, np.nan]]))).all()
+    assert np.isnan(over_folds(np.array([[0.5, np.nan]]), LAYOUT)).all()
 
 
 def test_one_metric_has_no_dimension_in_the_score() -> None:

@@ -78,7 +78,9 @@ def export(result: str, folder: str, background: str, folds: bool) -> None:
 @click.option(
     "--map", "name", type=click.Choice(["score", "sphere_size"]), default="score", show_default=True
 )
-@click.option("--metric", help="Which score, where there are several.")
+@click.option(
+    "--metric", help="Which score, where there are several, or a table's map such as hit_rate-face."
+)
 @click.option(
     "--slice", "slices", type=int, multiple=True, metavar="N", help="Slice to show; several make panels."
 )

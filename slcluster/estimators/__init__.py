@@ -15,6 +15,7 @@ from slcluster.estimators.names import (
     weight_argument,
 )
 from slcluster.estimators.scoring import make_scorer, score_functions
+from slcluster.estimators.tables import TableScorer, split_tables
 
 __all__ = [
     "DEFAULT_SEED",
@@ -26,6 +27,7 @@ __all__ = [
     "FunctionMeasure",
     "Layout",
     "Measure",
+    "TableScorer",
     "choose_engine",
     "describe",
     "fast_scorers",
@@ -36,6 +38,7 @@ __all__ = [
     "resolve",
     "score_functions",
     "speed_of",
+    "split_tables",
     "version_of",
     "weight_argument",
 ]

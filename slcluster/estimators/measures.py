@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from slcluster.errors import InputError
+from slcluster.estimators.tables import table_names, table_parts
 from slcluster.kernels.folds import Folds
 from slcluster.kernels.generic import measure_spheres
 from slcluster.kernels.spheres import Spheres
@@ -23,28 +24,45 @@ __all__ = ["RSA", "Crossnobis", "FunctionMeasure", "Layout", "Measure"]
 
 
 class Layout(NamedTuple):
-    """Dimensions of one center's values, and what stands along each."""
+    """Dimensions of one center's values, and what stands along each.
+
+    Beside metrics there may be tables of classes (:mod:`slcluster.estimators.tables`), which are stored after them.
+    """
 
     dims: tuple[str, ...]
     labels: tuple[tuple[Any, ...], ...]
+    tables: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(map(len, self.labels))
 
     @property
+    def plain(self) -> tuple[str, ...]:
+        """One name for each value that is of no table, in C order."""
+        if not self.dims:
+            return ("value",)
+        return tuple(",".join(map(str, at)) for at in itertools.product(*self.labels))
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """One name for each value, in C order."""
-        return (
-            tuple(",".join(map(str, at)) for at in itertools.product(*self.labels))
-            if self.dims
-            else ("value",)
-        )
+        """One name for each value, in the order they are stored in."""
+        return (*self.plain, *table_names(self.tables, self.classes))
+
+    @property
+    def parts(self) -> dict[str, slice]:
+        """Where the values of each table lie among all."""
+        n, parts = len(self.plain), table_parts(self.tables, len(self.classes))
+        return {name: slice(n + part.start, n + part.stop) for name, part in parts.items()}
 
     @classmethod
-    def metrics(cls, names: tuple[str, ...]) -> Layout:
+    def metrics(
+        cls, names: tuple[str, ...], tables: tuple[str, ...] = (), classes: np.ndarray | None = None
+    ) -> Layout:
         """That of scores."""
-        return cls(("metric",), (names,))
+        of_tables = () if classes is None or not tables else tuple(str(label) for label in classes)
+        return cls(("metric",), (names,), tables, of_tables)
 
 
 class Measure(ABC):

@@ -96,9 +96,9 @@ def _known_splitter(value: Any) -> Any:
 
 def _known_scorers(value: Any) -> Any:
     if value is not None:
-        from slcluster.estimators import make_scorer, resolve
+        from slcluster.estimators import make_scorer, resolve, split_tables
 
-        make_scorer(value, resolve("svc"))
+        make_scorer(split_tables(value)[0], resolve("svc"))
     return value
 
 
@@ -209,7 +209,7 @@ class AnalysisOptions(_Options):
     )
     scoring: Annotated[str | list[str] | None, AfterValidator(_known_scorers)] = Field(
         default="accuracy",
-        description="metric by its scikit-learn name, or several; none for the estimator's own",
+        description="metric by its scikit-learn name, or several; hit_rate and confusion for tables of classes; none for the estimator's own",
     )
     process_mask: FilePath | None = Field(
         default=None, description="image of the voxels to be centers; all of the mask else"

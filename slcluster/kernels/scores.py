@@ -14,7 +14,12 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-__all__ = ["answers_of", "needed_outputs", "score"]
+from slcluster.kernels.confusion import count_confusion
+
+__all__ = ["TABLES", "answers_of", "count_pairs", "needed_outputs", "score", "table_values"]
+
+#: Results that are a number for each class, or for each pair of classes, in the order they are stored in.
+TABLES = ("hit_rate", "confusion")
 
 #: What an estimator's methods are called, and the output that holds their answer.
 _ANSWERS = {"predict": "prediction", "decision_function": "decision", "predict_proba": "log_proba"}
@@ -44,9 +49,11 @@ def answers_of(scorer: Any, outputs: Sequence[str]) -> str | None:
     return None
 
 
-def needed_outputs(scorers: Mapping[str, Any], outputs: Sequence[str]) -> tuple[str, ...]:
-    """The outputs that an engine has to return for these scorers, sorted."""
-    needed = set()
+def needed_outputs(
+    scorers: Mapping[str, Any], outputs: Sequence[str], tables: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The outputs that an engine has to return for these scorers and tables, sorted."""
+    needed = {"confusion" if "confusion" in outputs else "prediction"} if tables else set()
     for scorer in scorers.values():
         answer = answers_of(scorer, outputs)
         assert answer is not None, "engines are chosen by what they answer"
@@ -61,8 +68,9 @@ def score(
     targets: np.ndarray,
     test: Sequence[np.ndarray],
     labels: np.ndarray | None,
+    tables: Sequence[str] = (),
 ) -> np.ndarray:
-    """Every metric of every center, set of targets and fold.
+    """Every metric and table of every center, set of targets and fold.
 
     Parameters
     ----------
@@ -74,15 +82,22 @@ def score(
     test : n_folds index arrays
     labels : array, shape (n_classes,), or None
         What codes stand for; None for a regression.
+    tables : sequence of str
+        Of :data:`TABLES`; not for a regression.
 
     Returns
     -------
     numpy.ndarray
-        float64, shape (n_centers, n_permutations, n_folds, n_metrics). Empty spheres have a number too, which
+        float64, shape (n_centers, n_permutations, n_folds, n_metrics + n_table_values). Empty spheres have a number too, which
         the caller replaces.
     """
     some = next(iter(found.values()))
-    scores = np.empty((*some.shape[:2], len(test), len(scorers)))
+    counts = _counts(found, targets, test, 0 if labels is None else len(labels)) if tables else None
+    extra = None if counts is None else table_values(counts, tables)
+    n_values = len(scorers) + (0 if extra is None else extra.shape[-1])
+    scores = np.empty((*some.shape[:2], len(test), n_values))
+    if extra is not None:
+        scores[..., len(scorers) :] = extra
     edges = np.cumsum([0, *map(len, test)])
     for metric, scorer in enumerate(scorers.values()):
         function = _function(scorer)
@@ -94,6 +109,51 @@ def score(
                 values = _from_samples(scorer, function, found, part, targets[:, index], labels)
             scores[..., fold, metric] = values
     return scores
+
+
+def _counts(
+    found: Mapping[str, np.ndarray], targets: np.ndarray, test: Sequence[np.ndarray], n_classes: int
+) -> np.ndarray:
+    """Test samples of each class predicted as each: (n_centers, n_permutations, n_folds, K, K)."""
+    if "confusion" in found:
+        return found["confusion"]
+    edges = np.cumsum([0, *map(len, test)])
+    return count_confusion(found["prediction"], targets, np.concatenate(test), edges, n_classes)
+
+
+def count_pairs(true: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
+    """Samples of each true class predicted as each: int64 (n_classes, n_classes), from codes of both."""
+    return np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def table_values(counts: np.ndarray, tables: Sequence[str]) -> np.ndarray:
+    """Tables of classes side by side, from counts of what was predicted as what.
+
+    Parameters
+    ----------
+    counts : array of int, shape (..., n_classes, n_classes)
+        True classes in rows.
+    tables : sequence of str
+        Of :data:`TABLES`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, shape (..., n_values): hit rates, NaN of classes that do not occur; then counts, row by row.
+
+    Examples
+    --------
+    >>> table_values(np.array([[3, 1], [0, 0]]), ("hit_rate", "confusion")).tolist()
+    [0.75, nan, 3.0, 1.0, 0.0, 0.0]
+    """
+    parts = []
+    if "hit_rate" in tables:
+        n_true = counts.sum(axis=-1)
+        hits = np.diagonal(counts, axis1=-2, axis2=-1)
+        parts.append(np.divide(hits, n_true, out=np.full(n_true.shape, np.nan), where=n_true > 0))
+    if "confusion" in tables:
+        parts.append(counts.reshape(*counts.shape[:-2], -1).astype(np.float64))
+    return np.concatenate(parts, axis=-1)
 
 
 def _function(scorer: Any) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.errors import InputError
-from slcluster.maps import named_scores
+from slcluster.maps import named_maps, named_scores
 from slcluster.plots.cuts import Cut
 from slcluster.plots.drawing import Layer, draw
 
@@ -230,15 +230,17 @@ def _one_map(result: xr.Dataset, metric: str | None) -> tuple[xr.DataArray, str]
     maps = named_scores(result)
     if metric is None and len(maps) > 1:
         raise InputError(f"the result has several maps; pass metric=, one of {', '.join(maps)}")
-    if metric is not None and metric not in maps:
+    if metric is None:
+        return next((one, name) for name, one in maps.items())
+    maps = named_maps(result)
+    if metric not in maps:
         raise InputError(f"no metric {metric!r} in the result; it has {', '.join(maps)}")
-    name = metric or next(iter(maps))
-    return maps[name], name
+    return maps[metric], metric
 
 
 def _chance(result: xr.Dataset, metric: str) -> float | None:
     """What guessing scores, for metrics where that does not depend on the data or on how one guesses."""
-    if metric in ("accuracy", "balanced_accuracy"):
+    if metric in ("accuracy", "balanced_accuracy") or metric.startswith("hit_rate-"):
         return result.attrs.get("chance")
     return 0.5 if metric.startswith("roc_auc") else None
 
