@@ -3,7 +3,7 @@
     python benchmarks/searches.py NAME SETTINGS REPORT
 
 SETTINGS is JSON: ``store`` (a subject store), ``features`` (voxels x samples as both sides get them, .npy),
-``spec`` (what is fitted: a row of ``rows.py``), ``chosen`` (indices into the mask's voxels: the centers timed) and
+``spec`` (what is fitted: a row of ``rows.py``), ``chosen`` (indices into the mask's voxels: the centers timed, .npy) and
 ``scores`` (where to save theirs). REPORT is the JSON file to write. Seconds are of this process's CPU: one core
 is compared with one core, and on a machine that does other things too the clock on the wall measures those.
 """
@@ -83,7 +83,7 @@ def with_nilearn(settings: dict[str, Any]) -> dict[str, Any]:
     plan = make_plan(settings)
     design, spec = plan.design, settings["spec"]
     y, runs = design.classes[design.targets], design.all_runs[design.chosen]
-    ijk = np.argwhere(plan.geometry.mask)[settings["chosen"]]
+    ijk = np.argwhere(plan.geometry.mask)[np.load(settings["chosen"])]
     set_up, _, adjacency = seconds(lambda: nilearn_adjacency(plan, ijk, spec["radius_mm"]))
     x = np.load(settings["features"]).T  # as masking leaves it: samples x voxels, of contiguous voxels
     cv = KFold(spec["n_folds"]) if spec["n_folds"] else LeaveOneGroupOut()
@@ -117,7 +117,7 @@ def with_slcluster(settings: dict[str, Any]) -> dict[str, Any]:
 
     plan = make_plan(settings)
     geometry, x = plan.geometry, np.load(settings["features"])
-    spheres = find_spheres(np.argwhere(geometry.mask)[settings["chosen"]], geometry.mask, geometry.offsets)
+    spheres = find_spheres(np.argwhere(geometry.mask)[np.load(settings["chosen"])], geometry.mask, geometry.offsets)
     score = _scorer(plan)
     few = spheres.indptr[:3]
     score(x, Spheres(few, spheres.indices[: few[-1]]))  # compiles, or loads what was compiled
@@ -164,6 +164,8 @@ def _in_blocks(plan: Any, n_centers: int) -> dict[str, Any]:
         centers = plan.block(int(number))
         window = block_window(centers, plan.geometry.halo, plan.geometry.shape)
         slab = read_slab(plan, window)
+        if n == 0:
+            score_centers(plan, centers[:2], slab, window, name="block")  # values may be of another type
         began, cpu_began = time.perf_counter(), time.process_time()
         score_centers(plan, centers, slab, window, name="block")
         cpu, wall = cpu + time.process_time() - cpu_began, wall + time.perf_counter() - began
@@ -174,7 +176,7 @@ def _in_blocks(plan: Any, n_centers: int) -> dict[str, Any]:
 def set_up_nilearn(settings: dict[str, Any]) -> dict[str, Any]:
     """nilearn's adjacency of all centers chosen."""
     plan = make_plan(settings)
-    ijk = np.argwhere(plan.geometry.mask)[settings["chosen"]]
+    ijk = np.argwhere(plan.geometry.mask)[np.load(settings["chosen"])]
     cpu, wall, adjacency = seconds(lambda: nilearn_adjacency(plan, ijk, settings["spec"]["radius_mm"]))
     return {"cpu_s": cpu, "wall_s": wall, "n_centers": len(ijk), "digest": _digest(adjacency.rows)}
 
@@ -185,7 +187,7 @@ def set_up_slcluster(settings: dict[str, Any]) -> dict[str, Any]:
 
     plan = make_plan(settings)
     geometry = plan.geometry
-    ijk = np.argwhere(geometry.mask)[settings["chosen"]]
+    ijk = np.argwhere(geometry.mask)[np.load(settings["chosen"])]
 
     def find() -> Any:
         offsets = sphere_offsets(geometry.affine, settings["spec"]["radius_mm"], geometry.mask.shape)

@@ -54,9 +54,10 @@ class Bench:
         n = min(row.n_centers, 40) if self.is_quick else row.n_centers
         mask = plan.geometry.mask
         chosen = np.flatnonzero(choose_centers(mask, n, are_together=False)[mask])
+        np.save(self.folder / "chosen.npy", chosen)
         return settings | {
             "features": str(path),
-            "chosen": chosen.tolist(),
+            "chosen": str(self.folder / "chosen.npy"),
             "scores": str(self.folder / "scores.npy"),
             "n_in_blocks": min(row.n_in_blocks, 100) if self.is_quick else row.n_in_blocks,
         }

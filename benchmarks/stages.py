@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def command_line(settings: dict[str, Any]) -> dict[str, Any]:
         import_module(f"slcluster.{name}") for name in ("ingest", "cluster", "searchlight")
     )
     write, start, compute = ingest.ingest, cluster.connect, search.searchlight
+    listener = import_module("slcluster.progress").listener
 
     def ingested(*arguments: Any, **options: Any) -> Any:
         laps.lap("imports and options")
@@ -42,20 +44,20 @@ def command_line(settings: dict[str, Any]) -> dict[str, Any]:
             laps.lap("cluster start")
             yield client
 
-    def computed(*arguments: Any, progress: Any, **options: Any) -> Any:
+    @wraps(compute)  # it looks at its own signature
+    def computed(*arguments: Any, progress: Any = None, **options: Any) -> Any:
+        told = listener(progress)
+
         def tell(step: Any) -> None:
             if step.unit == "block" and step.done in (0, step.total):
                 laps.lap("blocks" if step.done else "result store")
-            progress(step)
+            told(step)
 
         found = compute(*arguments, progress=tell, **options)
         laps.lap("maps")
         return found
 
-    from slcluster.progress import listener
-
-    ingest.ingest, cluster.connect = ingested, connected
-    search.searchlight = lambda *a, progress=None, **k: computed(*a, progress=listener(progress), **k)
+    ingest.ingest, cluster.connect, search.searchlight = ingested, connected, computed
     code = 0
     try:
         cli.cli.main(settings["arguments"])
@@ -76,7 +78,7 @@ def independent_blocks(settings: dict[str, Any]) -> dict[str, Any]:
     plan = make_plan(settings, process_mask=settings["process_mask"])
     compute_block(plan, 0)
     wait_for_others(Path(settings["meeting"]), settings["number"], settings["n_processes"])
-    mine = plan.heaviest_first()[settings["number"] :: settings["n_processes"]]
+    mine = plan.heaviest_first[settings["number"] :: settings["n_processes"]]
     began, cpu_began = time.time(), time.process_time()
     for number in mine:
         compute_block(plan, number)
@@ -84,9 +86,12 @@ def independent_blocks(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait_for_others(folder: Path, number: int, n_processes: int) -> None:
-    """Return when all processes have come here."""
+    """Return when all processes have come here; an error where one stays away for minutes."""
     (folder / str(number)).touch()
+    give_up = time.monotonic() + 300
     while len(list(folder.iterdir())) < n_processes:
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"fewer than {n_processes} processes came to begin together")
         time.sleep(0.001)
 
 
