@@ -220,7 +220,7 @@ def _score(rows, across, chosen, y, total, levels, negligible, rule):
     log_priors, common = np.log(priors), np.zeros(across.shape[1])
     if rule.n_classes == 2:
         right = np.expand_dims(means[1] - means[0], 0)
-        if rule.is_svd and priors.min() == 0.0:
+        if rule.is_svd and (priors[0] == 0.0 or priors[1] == 0.0):
             right[:] = 0.0  # the means' directions count by their priors, and the other is the reference
         elif not _solve_two(total, counts, rule, right[0]):
             solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
@@ -322,7 +322,9 @@ def _solve_many(total, counts, means, rule, right):
     # The total less the outer products of these.
     taken = np.empty((n_classes, size))
     for k in range(n_classes):
-        taken[k] = np.sqrt(counts[k] / counts.sum()) * (means[k] - middle)
+        share = np.sqrt(counts[k] / counts.sum())
+        for j in range(size):
+            taken[k, j] = share * (means[k, j] - middle[j])
     solved = _solve_total(matrix, scale, taken)
     left = np.eye(n_classes)
     for k in range(n_classes):
@@ -338,9 +340,12 @@ def _solve_many(total, counts, means, rule, right):
         for k in range(n_classes):
             parts[k] = _dot(solved[k], right[number])
         solve_factored(left, parts, n_classes)
-        right[number] = found[number]
+        into = right[number]
+        for j in range(size):
+            into[j] = found[number, j]
         for k in range(n_classes):
-            right[number] += parts[k] * solved[k]
+            for j in range(size):
+                into[j] += parts[k] * solved[k, j]
     return True
 
 
@@ -371,9 +376,12 @@ def _offsets(weights, away, priors, rule):
     if rule.is_svd:
         kept = _kept_directions(lengths, np.sqrt(priors), rule.tol)
         if len(kept):
-            weights[:] = np.dot(kept, weights)
+            np.dot(kept, weights.copy(), weights)
             lengths = np.dot(kept, lengths)
-    return -0.5 * np.diag(lengths)
+    halves = np.empty(n_classes)
+    for k in range(n_classes):
+        halves[k] = -0.5 * lengths[k, k]
+    return halves
 
 
 @compiled
@@ -397,7 +405,9 @@ def _kept_directions(lengths, roots, tol):
     for r in range(n_classes):
         if values[r] > tol * tol * values[-1]:
             one = directions[:, r] * roots
-            kept += np.outer(one, one) / values[r]
+            for k in range(n_classes):
+                for m in range(n_classes):
+                    kept[k, m] += one[k] * one[m] / values[r]
     return np.dot(lengths, kept)
 
 
@@ -430,6 +440,8 @@ def _note(scores, common, y, tested, start, place, answers):
             else:
                 for k in range(len(scores)):
                     into[k] = np.exp(scores[k, i] - scores[best, i])
-                into /= into.sum()
+                total = into.sum()
+                for k in range(len(into)):
+                    into[k] /= total
             for k in range(len(into)):
                 into[k] = np.log(into[k] if into[k] != 0.0 else _SMALLEST)

@@ -121,12 +121,14 @@ def _solve_by_samples(away, codes, counts, negligible, tol, right):
 def _project(directions, values, least, right):
     """Replace rows of ``right`` by their parts along directions (rows), over the squares of their values."""
     for number in range(len(right)):
-        source = right[number].copy()
-        right[number] = 0.0
+        into = right[number]
+        source = into.copy()
+        into[:] = 0.0
         for r in range(len(values)):
             if values[r] > least:
                 part = (directions[r] * source).sum() / values[r] ** 2
-                right[number] += part * directions[r]
+                for j in range(len(into)):
+                    into[j] += part * directions[r, j]
 
 
 @compiled
@@ -150,7 +152,7 @@ def _solve_by_products(away, codes, counts, tol, right):
         weights = np.dot(away, right[number])
         solve_factored(products, weights, n)
         solve_factored(products, weights, n)
-        right[number] = np.dot(weights, away)
+        np.dot(weights, away, right[number])
     return True
 
 

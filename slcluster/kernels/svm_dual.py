@@ -76,7 +76,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     old_t = 0.0
     fewest, patience = n_samples + 1, PATIENCE
     for _ in range(MAX_STEPS):
-        size = 0
+        size = np.int64(0)  # a literal would be compiled for by itself
         for i in range(n_samples):
             if inside[i] and in_train[i] and cost[i] > 0.0:
                 chosen[size] = i
