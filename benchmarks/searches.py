@@ -117,7 +117,9 @@ def with_slcluster(settings: dict[str, Any]) -> dict[str, Any]:
 
     plan = make_plan(settings)
     geometry, x = plan.geometry, np.load(settings["features"])
-    spheres = find_spheres(np.argwhere(geometry.mask)[np.load(settings["chosen"])], geometry.mask, geometry.offsets)
+    spheres = find_spheres(
+        np.argwhere(geometry.mask)[np.load(settings["chosen"])], geometry.mask, geometry.offsets
+    )
     score = _scorer(plan)
     few = spheres.indptr[:3]
     score(x, Spheres(few, spheres.indices[: few[-1]]))  # compiles, or loads what was compiled

@@ -16,7 +16,7 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import check_priors, empty_answers
-from slcluster.kernels.cholesky import compiled, factor, fma, inverse_trace, solve_factored
+from slcluster.kernels.cholesky import compiled, factor, fma, inner, inverse_trace, solve_factored
 from slcluster.kernels.lda_within import LEAST_EIGENVALUE, Rule, scale_and_factor, solve_within
 from slcluster.kernels.moments import samples_of
 from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
@@ -179,7 +179,7 @@ def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
                 )
 
 
-@compiled
+@inner
 def _samples_of_sphere(bold, levels, columns, tested):
     """Samples x voxels less the voxels' levels; voxels x test samples; levels; variances that rounding makes."""
     n_samples, size = bold.shape[1], len(columns)
@@ -195,7 +195,7 @@ def _samples_of_sphere(bold, levels, columns, tested):
     return rows, across, levels[columns], negligible
 
 
-@compiled
+@inner
 def _total(parts, is_in, size, negligible):
     """Mean of a training part, its correlation matrix as :func:`scale_and_factor` has it, and the bound."""
     mean, matrix, scale = np.zeros(size), np.zeros((size, size)), np.zeros(size)
@@ -209,7 +209,7 @@ def _total(parts, is_in, size, negligible):
     return mean, matrix, scale, scale_and_factor(matrix, negligible, scale)
 
 
-@compiled
+@inner
 def _score(rows, across, chosen, y, total, levels, negligible, rule):
     """Scores of test samples (columns): of the second class over the first, or of each of several classes.
 
@@ -245,7 +245,7 @@ def _score(rows, across, chosen, y, total, levels, negligible, rule):
     return _combine(weights, offsets, across), common
 
 
-@compiled
+@inner
 def _class_means(rows, chosen, y, n_classes):
     """Training samples of each class, and their means."""
     size = rows.shape[1]
@@ -261,7 +261,7 @@ def _class_means(rows, chosen, y, n_classes):
     return counts, means
 
 
-@compiled
+@inner
 def _dot(a, b):
     total = 0.0
     for j in range(len(a)):
@@ -269,7 +269,7 @@ def _dot(a, b):
     return total
 
 
-@compiled
+@inner
 def _combine(weights, offsets, across):
     """``weights @ across`` plus an offset a row; loops run along samples, of which there are many."""
     found = np.empty((len(weights), across.shape[1]))
@@ -286,12 +286,12 @@ def _combine(weights, offsets, across):
 # --- one factor of the total for all labels
 
 
-@compiled
+@inner
 def _least_allowed(rule):
     return max(LEAST_EIGENVALUE, 4.0 * rule.tol * rule.tol) if rule.is_svd else LEAST_EIGENVALUE
 
 
-@compiled
+@inner
 def _solve_two(total, counts, rule, right):
     """Replace the difference of two means by the inverse within classes times it; False if ill-conditioned."""
     _, matrix, scale, least = total
@@ -312,7 +312,7 @@ def _solve_two(total, counts, rule, right):
     return True
 
 
-@compiled
+@inner
 def _solve_many(total, counts, means, rule, right):
     """The same for rows of ``right``, whatever they are."""
     middle, matrix, scale, least = total
@@ -349,7 +349,7 @@ def _solve_many(total, counts, means, rule, right):
     return True
 
 
-@compiled
+@inner
 def _solve_total(matrix, scale, right):
     found = right * scale
     for number in range(len(found)):
@@ -361,7 +361,7 @@ def _solve_total(matrix, scale, right):
 # --- several classes
 
 
-@compiled
+@inner
 def _offsets(weights, away, priors, rule):
     """Minus half of each class's squared length; ``away`` are class means less the reference.
 
@@ -384,7 +384,7 @@ def _offsets(weights, away, priors, rule):
     return halves
 
 
-@compiled
+@inner
 def _kept_directions(lengths, roots, tol):
     """What is to be multiplied with weights and lengths; empty where all directions are kept."""
     n_classes = len(roots)
@@ -414,7 +414,7 @@ def _kept_directions(lengths, roots, tol):
 # --- answers
 
 
-@compiled
+@inner
 def _note(scores, common, y, tested, start, place, answers):
     """Write the answers for the test samples of one fold."""
     center, permutation, fold = place

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled
+from slcluster.kernels.cholesky import add_outer_products, compiled, inner
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.moments import samples_of
 
@@ -50,7 +50,7 @@ def shared_parts(train: Sequence[np.ndarray], n_samples: int) -> tuple[np.ndarra
     return *samples_of(groups), np.ascontiguousarray(patterns[:, is_used])
 
 
-@compiled
+@inner
 def scatter_about_mean(rows, members, mean, scatter):
     """Mean of some rows, and the upper triangle of their scatter about it; both replaced."""
     n, size = len(members), rows.shape[1]
