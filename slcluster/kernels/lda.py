@@ -122,8 +122,25 @@ def lda(
     found = empty_answers(outputs, OUTPUTS, shape, len(test), len(design.tested), n_classes)
     indptr, indices = (np.asarray(part, np.int64) for part in spheres)
     codes = np.ascontiguousarray(targets, np.int64)
-    _all_spheres(bold, _levels(bold), indptr, indices, codes, design, rule, _Answers(**found))
+    levels, answers = _levels(bold), _Answers(**found)
+    is_left = _likely_left(spheres.sizes(), min(map(len, train)), rule)
+    arguments = bold, levels, indptr, indices, codes, design, rule, answers, is_left
+    _some_spheres(np.flatnonzero(~is_left), *arguments, None)
+    left = np.flatnonzero(is_left)
+    if len(left):
+        if "confusion" in outputs:
+            found["confusion"][left] = 0
+        _some_spheres(left, *arguments, True)
     return {name: found[name] for name in outputs}
+
+
+def _likely_left(sizes: np.ndarray, n_train: int, rule: Rule) -> np.ndarray:
+    """Spheres that are not even tried by one factor of the total, as most would turn out to need more.
+
+    What they are answered with does not depend on it: who wants the rest tries the factor first as well.
+    """
+    is_shared = rule.shrinkage == 0.0 and (rule.is_svd or not len(rule.priors))
+    return (sizes > n_train // 2) | (not is_shared)
 
 
 def _rule(solver: str, shrinkage: Any, priors: Sequence[float] | None, tol: float, n_classes: int) -> Rule:
@@ -155,9 +172,17 @@ def _levels(bold):
 
 
 @compiled
-def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
+def _some_spheres(
+    centers, bold, levels, indptr, indices, targets, design, rule, answers, is_left, wants_rest
+):
+    """Answers for these centers.
+
+    Without ``wants_rest`` (None) those that one factor of the total cannot answer are noted in ``is_left``. What
+    they need is then not even compiled, which would take longer than all the rest.
+    """
     is_shared = rule.shrinkage == 0.0 and (rule.is_svd or len(rule.priors) == 0)
-    for center in range(len(indptr) - 1):
+    for center in centers:
+        is_left[center] = False
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
             continue
@@ -170,10 +195,15 @@ def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
             total = _total(parts, design.in_fold[fold], len(columns), negligible)
             start, stop = design.test_edges[fold], design.test_edges[fold + 1]
             for permutation in range(len(targets)):
+                if is_left[center]:
+                    continue
                 y = targets[permutation]
                 scores, common = _score(
-                    rows, across[:, start:stop], chosen, y, total, own_levels, negligible, rule
+                    rows, across[:, start:stop], chosen, y, total, own_levels, negligible, rule, wants_rest
                 )
+                if len(scores) == 0:
+                    is_left[center] = True
+                    continue
                 _note(
                     scores, common, y, design.tested[start:stop], start, (center, permutation, fold), answers
                 )
@@ -210,38 +240,57 @@ def _total(parts, is_in, size, negligible):
 
 
 @inner
-def _score(rows, across, chosen, y, total, levels, negligible, rule):
+def _score(rows, across, chosen, y, total, levels, negligible, rule, wants_rest):
     """Scores of test samples (columns): of the second class over the first, or of each of several classes.
 
-    Also what decisions of several classes have in common, for those who want them of samples as they are.
+    Also what decisions of several classes have in common, for those who want them of samples as they are. No
+    scores where they need what is not wanted.
     """
     counts, means = _class_means(rows, chosen, y, rule.n_classes)
     priors = rule.priors if len(rule.priors) else counts / len(chosen)
     log_priors, common = np.log(priors), np.zeros(across.shape[1])
     if rule.n_classes == 2:
-        right = np.expand_dims(means[1] - means[0], 0)
+        right, size = np.empty((1, rows.shape[1])), rows.shape[1]
+        middle = np.empty(size)
+        for j in range(size):
+            right[0, j] = means[1, j] - means[0, j]
+            middle[j] = means[0, j] + means[1, j]
         if rule.is_svd and (priors[0] == 0.0 or priors[1] == 0.0):
             right[:] = 0.0  # the means' directions count by their priors, and the other is the reference
         elif not _solve_two(total, counts, rule, right[0]):
+            if wants_rest is None:
+                return np.empty((0, 0)), common
             solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
-        offsets = np.array([log_priors[1] - log_priors[0] - 0.5 * _dot(right[0], means[0] + means[1])])
+        offsets = np.empty(1)
+        offsets[0] = log_priors[1] - log_priors[0] - 0.5 * _dot(right[0], middle)
         return _combine(right, offsets, across), common
     reference = np.zeros(rows.shape[1])
     for k in range(len(means)):
-        reference += priors[k] * means[k]
+        for j in range(len(reference)):
+            reference[j] += priors[k] * means[k, j]
+    away, absolute = np.empty_like(means), np.empty(len(reference))
     right = np.empty((len(means) + rule.is_absolute, rows.shape[1]))
-    right[: len(means)] = means - reference
-    if rule.is_absolute:
-        right[-1] = reference + levels
+    for j in range(len(reference)):
+        absolute[j] = reference[j] + levels[j]
+        for k in range(len(means)):
+            away[k, j] = means[k, j] - reference[j]
+            right[k, j] = away[k, j]
+        if rule.is_absolute:
+            right[-1, j] = absolute[j]
     if not _solve_many(total, counts, means, rule, right):
+        if wants_rest is None:
+            return np.empty((0, 0)), common
         solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
     if rule.is_absolute:
-        half = 0.5 * _dot(right[-1], reference + levels) - _dot(right[-1], reference)
-        common = _combine(right[-1:], np.array([half]), across)[0]
+        half = np.empty(1)
+        half[0] = 0.5 * _dot(right[-1], absolute) - _dot(right[-1], reference)
+        common = _combine(right[-1:], half, across)[0]
     weights = right[: len(means)]
-    offsets = _offsets(weights, means - reference, priors, rule) + log_priors
+    offsets = _offsets(weights, away, priors, rule, wants_rest)
+    if len(offsets) == 0:
+        return np.empty((0, 0)), common
     for k in range(len(means)):
-        offsets[k] -= _dot(weights[k], reference)
+        offsets[k] = offsets[k] + log_priors[k] - _dot(weights[k], reference)
     return _combine(weights, offsets, across), common
 
 
@@ -298,7 +347,9 @@ def _solve_two(total, counts, rule, right):
     if not least > _least_allowed(rule):
         return False
     size = len(right)
-    solved = right * scale
+    solved = np.empty(size)
+    for j in range(size):
+        solved[j] = right[j] * scale[j]
     solve_factored(matrix, solved, size)
     for j in range(size):
         solved[j] *= scale[j]
@@ -351,10 +402,14 @@ def _solve_many(total, counts, means, rule, right):
 
 @inner
 def _solve_total(matrix, scale, right):
-    found = right * scale
+    found = np.empty_like(right)
     for number in range(len(found)):
-        solve_factored(matrix, found[number], len(scale))
-    found *= scale
+        row, size = found[number], len(scale)
+        for j in range(size):
+            row[j] = right[number, j] * scale[j]
+        solve_factored(matrix, row, size)
+        for j in range(size):
+            row[j] *= scale[j]
     return found
 
 
@@ -362,7 +417,7 @@ def _solve_total(matrix, scale, right):
 
 
 @inner
-def _offsets(weights, away, priors, rule):
+def _offsets(weights, away, priors, rule, wants_rest):
     """Minus half of each class's squared length; ``away`` are class means less the reference.
 
     scikit-learn's ``svd`` then keeps only directions in which the means, weighted by their priors, lie apart by
@@ -373,11 +428,13 @@ def _offsets(weights, away, priors, rule):
     for k in range(n_classes):
         for m in range(n_classes):
             lengths[k, m] = _dot(weights[k], away[m])
-    if rule.is_svd:
-        kept = _kept_directions(lengths, np.sqrt(priors), rule.tol)
-        if len(kept):
-            np.dot(kept, weights.copy(), weights)
-            lengths = np.dot(kept, lengths)
+    roots = np.sqrt(priors)
+    if rule.is_svd and not _keeps_all(lengths, roots, rule.tol):
+        if wants_rest is None:
+            return np.empty(0)
+        kept = _kept_directions(lengths, roots, rule.tol)
+        np.dot(kept, weights.copy(), weights)
+        lengths = np.dot(kept, lengths)
     halves = np.empty(n_classes)
     for k in range(n_classes):
         halves[k] = -0.5 * lengths[k, k]
@@ -385,22 +442,33 @@ def _offsets(weights, away, priors, rule):
 
 
 @inner
-def _kept_directions(lengths, roots, tol):
-    """What is to be multiplied with weights and lengths; empty where all directions are kept."""
-    n_classes = len(roots)
-    weighted, least = np.empty_like(lengths), 4.0 * tol * tol
-    for k in range(n_classes):
-        for m in range(n_classes):
+def _weighted(lengths, roots):
+    """Inner products of the means' directions, weighted by their priors."""
+    weighted = np.empty_like(lengths)
+    for k in range(len(roots)):
+        for m in range(len(roots)):
             weighted[k, m] = roots[k] * 0.5 * (lengths[k, m] + lengths[m, k]) * roots[m]
+    return weighted
+
+
+@inner
+def _keeps_all(lengths, roots, tol):
+    """Whether no direction is left out; False also where a factor cannot tell."""
+    filled, least = _weighted(lengths, roots), 4.0 * tol * tol
     # One direction is no distance: the means' mean is the reference. Filled up, the rest is definite.
-    filled, bound = weighted.copy(), np.trace(weighted)
-    for k in range(n_classes):
-        for m in range(n_classes):
+    bound = np.trace(filled)
+    for k in range(len(roots)):
+        for m in range(len(roots)):
             filled[k, m] += bound * roots[k] * roots[m]
         filled[k, k] -= bound * least
-    if least < 1.0 and factor(filled, n_classes):
-        return np.empty((0, 0))
-    values, directions = np.linalg.eigh(weighted)
+    return least < 1.0 and factor(filled, len(roots))
+
+
+@inner
+def _kept_directions(lengths, roots, tol):
+    """What is to be multiplied with weights and lengths."""
+    n_classes = len(roots)
+    values, directions = np.linalg.eigh(_weighted(lengths, roots))
     kept = np.zeros((n_classes, n_classes))
     for r in range(n_classes):
         if values[r] > tol * tol * values[-1]:
