@@ -1,6 +1,6 @@
 """All benchmarks one after the other, each with its own table and JSON file.
 
-    SLCLUSTER_TEST_DATA=... python benchmarks/run_all.py results/    (half an hour, 2 GB of scratch)
+    SLCLUSTER_TEST_DATA=... python benchmarks/run_all.py results/    (an hour, 2 GB of scratch)
     python benchmarks/run_all.py --quick results/                    (minutes; its numbers mean nothing)
 
 Exits with 1 where any of them did.
@@ -13,16 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("compare", "overhead", "ingest")
+BENCHMARKS = ("speed", "compare", "overhead", "ingest")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "folder", type=Path, help="where to write compare.json, overhead.json and ingest.json"
-    )
+    parser.add_argument("folder", type=Path, help="where to write a JSON file of each")
     parser.add_argument("--quick", action="store_true", help="small data, one round")
     parser.add_argument("--repeat", type=int, default=3, help="rounds of each (default: 3)")
     parser.add_argument("--scratch", type=Path, help="folder for 2 GB of files (default: the system's)")

@@ -132,11 +132,13 @@ def with_slcluster(settings: dict[str, Any]) -> dict[str, Any]:
         "n_centers": len(scores),
         "mean_voxels": float(geometry.sphere_size.mean()),
     }
+    found |= _in_blocks(plan, settings["n_in_blocks"])
     if settings.get("wants_bounds"):
         from bounds import bounds_of
 
-        found["bounds"] = bounds_of(plan, x, spheres, cpu / len(scores))
-    return found | _in_blocks(plan, settings["n_in_blocks"])
+        # In blocks, what voxels share is spread over the spheres that share it.
+        found["bounds"] = bounds_of(plan, x, spheres, found["blocks_cpu_s"] / found["n_in_blocks"])
+    return found
 
 
 def _scorer(plan: Any) -> Callable[[np.ndarray, Any], np.ndarray]:

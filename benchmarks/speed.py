@@ -229,7 +229,7 @@ def remark(found: dict[str, Any]) -> str:
         run = found["runs"][-1]["slcluster"]
         n = run["n_centers"]
         parts = [
-            f"{n:,} centers: nilearn {found['nilearn_center_ms']:.3g} ms, ours {found['center_ms']:.3g} ms ({run['engine']})",
+            f"{n:,} of {run['n_all']:,} centers: nilearn {found['nilearn_center_ms']:.3g} ms, ours {found['center_ms']:.3g} ms ({run['engine']})",
             f"{run['n_in_blocks']:,} in blocks {found['ratio_in_blocks']['median']:.3g}x, the same centers "
             f"{found['ratio_same_centers']['median']:.3g}x",
             f"{run['mean_voxels']:.1f} voxels",

@@ -27,6 +27,9 @@ EIGHT = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", 
 RADIUS_MM = 5.6
 FOLDS = 4
 
+#: Voxels in the mask of the stores of the simulated brain: the case that targets were set for.
+_BRAIN_VOXELS = 39_880
+
 #: For smoke tests.
 _SMALL: dict[str, Any] = {"shape": (14, 17, 15), "n_runs": 4}
 
@@ -130,7 +133,18 @@ def simulated_store(path: Path, data: str, *, is_small: bool = False) -> None:
     from slcluster.store import write_array_store
 
     options = {"two": {"conditions": CONDITIONS}, "eight": {"conditions": EIGHT, "rest_samples": 0}}[data]
-    write_array_store(slc.simulate(seed=0, **options, **(_SMALL if is_small else {})), path)
+    ds = slc.simulate(seed=0, **options, **(_SMALL if is_small else {}))
+    write_array_store(ds if is_small else _with_brain_of(ds, _BRAIN_VOXELS), path)
+
+
+def _with_brain_of(ds: Any, n_voxels: int) -> Any:
+    """The same with a mask of that many voxels: those of its own that are nearest to its middle, in its own shape."""
+    inside = np.argwhere(ds["mask"].values)
+    away = (inside - inside.mean(axis=0)) / np.ptp(inside, axis=0)
+    kept = inside[np.argsort((away**2).sum(axis=1), kind="stable")[:n_voxels]]
+    mask = np.zeros(ds["mask"].shape, bool)
+    mask[tuple(kept.T)] = True
+    return ds.assign(mask=ds["mask"].copy(data=mask))
 
 
 def _subject(
