@@ -17,12 +17,14 @@ from numba.extending import intrinsic
 
 __all__ = ["add_outer_products", "compiled", "factor", "fma", "inner", "inverse_trace", "solve_factored"]
 
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
 #: Decorator of every compiled function: kept on disk, free of the interpreter's lock. Numba looks for changes in
 #: a function's own file only: who edits what others call removes their ``__pycache__``.
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
+compiled: Any = njit(**_OPTIONS)
 
-#: Decorator of what compiled functions alone call: without a way in from Python, it compiles in half the time.
-inner: Any = njit(cache=True, nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+#: The same for what only compiled functions call. Without a way in from Python it compiles sooner.
+inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}))
 
 
 def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
