@@ -1,6 +1,6 @@
 """All benchmarks one after the other, each with its own table and JSON file.
 
-    SLCLUSTER_TEST_DATA=... python benchmarks/run_all.py results/    (half an hour, 2 GB of scratch)
+    SLCLUSTER_TEST_DATA=... python benchmarks/run_all.py results/    (an hour, 2 GB of scratch)
     python benchmarks/run_all.py --quick results/                    (minutes; its numbers mean nothing)
 
 Exits with 1 where any of them did.
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("compare", "dropin", "overhead", "ingest")
+BENCHMARKS = ("speed", "compare", "dropin", "overhead", "ingest")
 
 
 def main() -> int:

@@ -9,11 +9,29 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CONDITIONS", "FOLDS", "RADIUS_MM", "Subject", "choose_centers", "real_slice", "simulated_brain"]
+__all__ = [
+    "CONDITIONS",
+    "FOLDS",
+    "RADIUS_MM",
+    "Subject",
+    "choose_centers",
+    "real_slice",
+    "simulated_brain",
+    "simulated_store",
+]
 
 CONDITIONS = ("face", "house")
+
+#: Haxby's, all of them.
+EIGHT = ("bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe")
 RADIUS_MM = 5.6
 FOLDS = 4
+
+#: Voxels in the mask of the stores of the simulated brain: the case that targets were set for.
+_BRAIN_VOXELS = 39_880
+
+#: For smoke tests.
+_SMALL: dict[str, Any] = {"shape": (14, 17, 15), "n_runs": 4}
 
 
 @dataclass(frozen=True)
@@ -96,8 +114,7 @@ def simulated_brain(
 
     import slcluster as slc
 
-    size: dict[str, Any] = {"shape": (14, 17, 15), "n_runs": 4} if is_small else {}
-    ds = slc.simulate(seed=0, conditions=CONDITIONS, **size)
+    ds = slc.simulate(seed=0, conditions=CONDITIONS, **(_SMALL if is_small else {}))
     files = {"bold": folder / "bold.nii.gz", "labels": folder / "labels.txt", "mask": folder / "mask.nii.gz"}
     for name in ("bold", "mask"):
         values = ds[name].values
@@ -108,6 +125,26 @@ def simulated_brain(
     return _subject(
         "small brain" if is_small else "brain", files, folder, n_centers, are_together=are_together
     )
+
+
+def simulated_store(path: Path, data: str, *, is_small: bool = False) -> None:
+    """A subject store of the simulated brain: ``"two"`` conditions as in the files, or ``"eight"`` without rest."""
+    import slcluster as slc
+    from slcluster.store import write_array_store
+
+    options = {"two": {"conditions": CONDITIONS}, "eight": {"conditions": EIGHT, "rest_samples": 0}}[data]
+    ds = slc.simulate(seed=0, **options, **(_SMALL if is_small else {}))
+    write_array_store(ds if is_small else _with_brain_of(ds, _BRAIN_VOXELS), path)
+
+
+def _with_brain_of(ds: Any, n_voxels: int) -> Any:
+    """The same with a mask of that many voxels: those of its own that are nearest to its middle, in its own shape."""
+    inside = np.argwhere(ds["mask"].values)
+    away = (inside - inside.mean(axis=0)) / np.ptp(inside, axis=0)
+    kept = inside[np.argsort((away**2).sum(axis=1), kind="stable")[:n_voxels]]
+    mask = np.zeros(ds["mask"].shape, bool)
+    mask[tuple(kept.T)] = True
+    return ds.assign(mask=ds["mask"].copy(data=mask))
 
 
 def _subject(

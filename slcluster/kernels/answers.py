@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slcluster.errors import InputError
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.cholesky import inner
 
 __all__ = ["answer", "check_priors", "empty_answers", "first_largest", "normalise"]
 
@@ -65,7 +65,7 @@ def check_priors(priors: Sequence[float], n_classes: int) -> np.ndarray:
     return given
 
 
-@compiled
+@inner
 def answer(best, y, edges, center, permutation, confusion, prediction):
     """Note the classes found for all test samples, in those of the two arrays that have centers."""
     if len(prediction):
@@ -76,7 +76,7 @@ def answer(best, y, edges, center, permutation, confusion, prediction):
                 confusion[center, permutation, fold, y[i], best[i]] += 1
 
 
-@compiled
+@inner
 def first_largest(scores, best):
     """NumPy's argmax over the classes of scores (K, n): the first NaN, or else the first of the largest."""
     n_classes, n = scores.shape
@@ -88,7 +88,7 @@ def first_largest(scores, best):
                 best[i] = k
 
 
-@compiled
+@inner
 def normalise(scores, best, into):
     """Logarithms of probabilities up to a constant, (K, n), to those that sum to one, into (n, K).
 

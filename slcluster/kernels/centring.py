@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.cholesky import inner
 
 __all__ = ["as_rows", "centred", "regulariser"]
 
 
-@compiled
+@inner
 def centred(bold, means, columns):
     """A sphere's voxels x samples in float64, less each voxel's mean; and the means."""
     n_samples = bold.shape[1]
@@ -26,7 +26,7 @@ def centred(bold, means, columns):
     return x, mean
 
 
-@compiled
+@inner
 def as_rows(x, has_intercept):
     """Samples x unknowns, the intercept's 1 last."""
     n_voxels, n_samples = x.shape
@@ -41,7 +41,7 @@ def as_rows(x, has_intercept):
     return rows
 
 
-@compiled
+@inner
 def regulariser(matrix, mean, scaling):
     """The quadratic form |w|² + (t - w·m)² / s² into the upper triangle; |w|² alone where the scaling is 0."""
     matrix[:] = 0.0

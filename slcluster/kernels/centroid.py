@@ -8,7 +8,7 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.cholesky import compiled, inner
 from slcluster.kernels.moments import Moments, class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
@@ -165,7 +165,7 @@ def _all_spheres(
             normalise(scores, best_score, log_proba[center, permutation])
 
 
-@compiled
+@inner
 def _score(x, columns, start, mean, precision, double, into):
     """``double`` (of the logarithm of the prior) less the squared distance, weighted by voxel, of each sample from a mean pattern."""
     stop = start + len(into)

@@ -15,11 +15,16 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["add_outer_products", "compiled", "factor", "fma", "inverse_trace", "solve_factored"]
+__all__ = ["add_outer_products", "compiled", "factor", "fma", "inner", "inverse_trace", "solve_factored"]
+
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 #: Decorator of every compiled function: kept on disk, free of the interpreter's lock. Numba looks for changes in
 #: a function's own file only: who edits what others call removes their ``__pycache__``.
-compiled: Any = njit(cache=True, nogil=True, error_model="numpy")
+compiled: Any = njit(**_OPTIONS)
+
+#: The same for what only compiled functions call. Without a way in from Python it compiles sooner.
+inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}))
 
 
 def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
@@ -34,7 +39,7 @@ def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 fma: Any = intrinsic(_fma)
 
 
-@compiled
+@inner
 def add_outer_products(
     matrix: np.ndarray, rows: np.ndarray, chosen: np.ndarray, weights: np.ndarray, n_chosen: int, size: int
 ) -> None:
@@ -84,7 +89,7 @@ def factor(matrix: np.ndarray, size: int) -> bool:
     return True
 
 
-@compiled
+@inner
 def solve_factored(matrix: np.ndarray, right: np.ndarray, size: int) -> None:
     """Replace ``right`` by the solution, given the factor that :func:`factor` left."""
     for j in range(size):

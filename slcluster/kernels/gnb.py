@@ -14,7 +14,7 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.cholesky import compiled, inner
 from slcluster.kernels.moments import (
     Moments,
     class_moments,
@@ -178,7 +178,7 @@ def _all_spheres(
             normalise(joint, best, log_proba[center, permutation])
 
 
-@compiled
+@inner
 def _add_densities(x, columns, start, mean, variance, epsilon, log_prior, into):
     """Log-density of each test sample, summed over the voxels of a sphere, and the class's prior."""
     log_determinant, stop = 0.0, start + len(into)

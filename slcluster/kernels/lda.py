@@ -16,7 +16,7 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import check_priors, empty_answers
-from slcluster.kernels.cholesky import compiled, factor, fma, inverse_trace, solve_factored
+from slcluster.kernels.cholesky import compiled, factor, fma, inner, inverse_trace, solve_factored
 from slcluster.kernels.lda_within import LEAST_EIGENVALUE, Rule, scale_and_factor, solve_within
 from slcluster.kernels.moments import samples_of
 from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
@@ -122,8 +122,25 @@ def lda(
     found = empty_answers(outputs, OUTPUTS, shape, len(test), len(design.tested), n_classes)
     indptr, indices = (np.asarray(part, np.int64) for part in spheres)
     codes = np.ascontiguousarray(targets, np.int64)
-    _all_spheres(bold, _levels(bold), indptr, indices, codes, design, rule, _Answers(**found))
+    levels, answers = _levels(bold), _Answers(**found)
+    is_left = _likely_left(spheres.sizes(), min(map(len, train)), rule)
+    arguments = bold, levels, indptr, indices, codes, design, rule, answers, is_left
+    _some_spheres(np.flatnonzero(~is_left), *arguments, None)
+    left = np.flatnonzero(is_left)
+    if len(left):
+        if "confusion" in outputs:
+            found["confusion"][left] = 0
+        _some_spheres(left, *arguments, True)
     return {name: found[name] for name in outputs}
+
+
+def _likely_left(sizes: np.ndarray, n_train: int, rule: Rule) -> np.ndarray:
+    """Spheres that are not even tried by one factor of the total, as most would turn out to need more.
+
+    What they are answered with does not depend on it: who wants the rest tries the factor first as well.
+    """
+    is_shared = rule.shrinkage == 0.0 and (rule.is_svd or not len(rule.priors))
+    return (sizes > n_train // 2) | (not is_shared)
 
 
 def _rule(solver: str, shrinkage: Any, priors: Sequence[float] | None, tol: float, n_classes: int) -> Rule:
@@ -155,9 +172,17 @@ def _levels(bold):
 
 
 @compiled
-def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
+def _some_spheres(
+    centers, bold, levels, indptr, indices, targets, design, rule, answers, is_left, wants_rest
+):
+    """Answers for these centers.
+
+    Without ``wants_rest`` (None) those that one factor of the total cannot answer are noted in ``is_left``. What
+    they need is then not even compiled, which would take longer than all the rest.
+    """
     is_shared = rule.shrinkage == 0.0 and (rule.is_svd or len(rule.priors) == 0)
-    for center in range(len(indptr) - 1):
+    for center in centers:
+        is_left[center] = False
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
             continue
@@ -170,16 +195,21 @@ def _all_spheres(bold, levels, indptr, indices, targets, design, rule, answers):
             total = _total(parts, design.in_fold[fold], len(columns), negligible)
             start, stop = design.test_edges[fold], design.test_edges[fold + 1]
             for permutation in range(len(targets)):
+                if is_left[center]:
+                    continue
                 y = targets[permutation]
                 scores, common = _score(
-                    rows, across[:, start:stop], chosen, y, total, own_levels, negligible, rule
+                    rows, across[:, start:stop], chosen, y, total, own_levels, negligible, rule, wants_rest
                 )
+                if len(scores) == 0:
+                    is_left[center] = True
+                    continue
                 _note(
                     scores, common, y, design.tested[start:stop], start, (center, permutation, fold), answers
                 )
 
 
-@compiled
+@inner
 def _samples_of_sphere(bold, levels, columns, tested):
     """Samples x voxels less the voxels' levels; voxels x test samples; levels; variances that rounding makes."""
     n_samples, size = bold.shape[1], len(columns)
@@ -195,7 +225,7 @@ def _samples_of_sphere(bold, levels, columns, tested):
     return rows, across, levels[columns], negligible
 
 
-@compiled
+@inner
 def _total(parts, is_in, size, negligible):
     """Mean of a training part, its correlation matrix as :func:`scale_and_factor` has it, and the bound."""
     mean, matrix, scale = np.zeros(size), np.zeros((size, size)), np.zeros(size)
@@ -209,43 +239,62 @@ def _total(parts, is_in, size, negligible):
     return mean, matrix, scale, scale_and_factor(matrix, negligible, scale)
 
 
-@compiled
-def _score(rows, across, chosen, y, total, levels, negligible, rule):
+@inner
+def _score(rows, across, chosen, y, total, levels, negligible, rule, wants_rest):
     """Scores of test samples (columns): of the second class over the first, or of each of several classes.
 
-    Also what decisions of several classes have in common, for those who want them of samples as they are.
+    Also what decisions of several classes have in common, for those who want them of samples as they are. No
+    scores where they need what is not wanted.
     """
     counts, means = _class_means(rows, chosen, y, rule.n_classes)
     priors = rule.priors if len(rule.priors) else counts / len(chosen)
     log_priors, common = np.log(priors), np.zeros(across.shape[1])
     if rule.n_classes == 2:
-        right = np.expand_dims(means[1] - means[0], 0)
-        if rule.is_svd and priors.min() == 0.0:
+        right, size = np.empty((1, rows.shape[1])), rows.shape[1]
+        middle = np.empty(size)
+        for j in range(size):
+            right[0, j] = means[1, j] - means[0, j]
+            middle[j] = means[0, j] + means[1, j]
+        if rule.is_svd and (priors[0] == 0.0 or priors[1] == 0.0):
             right[:] = 0.0  # the means' directions count by their priors, and the other is the reference
         elif not _solve_two(total, counts, rule, right[0]):
+            if wants_rest is None:
+                return np.empty((0, 0)), common
             solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
-        offsets = np.array([log_priors[1] - log_priors[0] - 0.5 * _dot(right[0], means[0] + means[1])])
+        offsets = np.empty(1)
+        offsets[0] = log_priors[1] - log_priors[0] - 0.5 * _dot(right[0], middle)
         return _combine(right, offsets, across), common
     reference = np.zeros(rows.shape[1])
     for k in range(len(means)):
-        reference += priors[k] * means[k]
+        for j in range(len(reference)):
+            reference[j] += priors[k] * means[k, j]
+    away, absolute = np.empty_like(means), np.empty(len(reference))
     right = np.empty((len(means) + rule.is_absolute, rows.shape[1]))
-    right[: len(means)] = means - reference
-    if rule.is_absolute:
-        right[-1] = reference + levels
+    for j in range(len(reference)):
+        absolute[j] = reference[j] + levels[j]
+        for k in range(len(means)):
+            away[k, j] = means[k, j] - reference[j]
+            right[k, j] = away[k, j]
+        if rule.is_absolute:
+            right[-1, j] = absolute[j]
     if not _solve_many(total, counts, means, rule, right):
+        if wants_rest is None:
+            return np.empty((0, 0)), common
         solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
     if rule.is_absolute:
-        half = 0.5 * _dot(right[-1], reference + levels) - _dot(right[-1], reference)
-        common = _combine(right[-1:], np.array([half]), across)[0]
+        half = np.empty(1)
+        half[0] = 0.5 * _dot(right[-1], absolute) - _dot(right[-1], reference)
+        common = _combine(right[-1:], half, across)[0]
     weights = right[: len(means)]
-    offsets = _offsets(weights, means - reference, priors, rule) + log_priors
+    offsets = _offsets(weights, away, priors, rule, wants_rest)
+    if len(offsets) == 0:
+        return np.empty((0, 0)), common
     for k in range(len(means)):
-        offsets[k] -= _dot(weights[k], reference)
+        offsets[k] = offsets[k] + log_priors[k] - _dot(weights[k], reference)
     return _combine(weights, offsets, across), common
 
 
-@compiled
+@inner
 def _class_means(rows, chosen, y, n_classes):
     """Training samples of each class, and their means."""
     size = rows.shape[1]
@@ -261,7 +310,7 @@ def _class_means(rows, chosen, y, n_classes):
     return counts, means
 
 
-@compiled
+@inner
 def _dot(a, b):
     total = 0.0
     for j in range(len(a)):
@@ -269,7 +318,7 @@ def _dot(a, b):
     return total
 
 
-@compiled
+@inner
 def _combine(weights, offsets, across):
     """``weights @ across`` plus an offset a row; loops run along samples, of which there are many."""
     found = np.empty((len(weights), across.shape[1]))
@@ -286,19 +335,21 @@ def _combine(weights, offsets, across):
 # --- one factor of the total for all labels
 
 
-@compiled
+@inner
 def _least_allowed(rule):
     return max(LEAST_EIGENVALUE, 4.0 * rule.tol * rule.tol) if rule.is_svd else LEAST_EIGENVALUE
 
 
-@compiled
+@inner
 def _solve_two(total, counts, rule, right):
     """Replace the difference of two means by the inverse within classes times it; False if ill-conditioned."""
     _, matrix, scale, least = total
     if not least > _least_allowed(rule):
         return False
     size = len(right)
-    solved = right * scale
+    solved = np.empty(size)
+    for j in range(size):
+        solved[j] = right[j] * scale[j]
     solve_factored(matrix, solved, size)
     for j in range(size):
         solved[j] *= scale[j]
@@ -312,7 +363,7 @@ def _solve_two(total, counts, rule, right):
     return True
 
 
-@compiled
+@inner
 def _solve_many(total, counts, means, rule, right):
     """The same for rows of ``right``, whatever they are."""
     middle, matrix, scale, least = total
@@ -322,7 +373,9 @@ def _solve_many(total, counts, means, rule, right):
     # The total less the outer products of these.
     taken = np.empty((n_classes, size))
     for k in range(n_classes):
-        taken[k] = np.sqrt(counts[k] / counts.sum()) * (means[k] - middle)
+        share = np.sqrt(counts[k] / counts.sum())
+        for j in range(size):
+            taken[k, j] = share * (means[k, j] - middle[j])
     solved = _solve_total(matrix, scale, taken)
     left = np.eye(n_classes)
     for k in range(n_classes):
@@ -338,26 +391,33 @@ def _solve_many(total, counts, means, rule, right):
         for k in range(n_classes):
             parts[k] = _dot(solved[k], right[number])
         solve_factored(left, parts, n_classes)
-        right[number] = found[number]
+        into = right[number]
+        for j in range(size):
+            into[j] = found[number, j]
         for k in range(n_classes):
-            right[number] += parts[k] * solved[k]
+            for j in range(size):
+                into[j] += parts[k] * solved[k, j]
     return True
 
 
-@compiled
+@inner
 def _solve_total(matrix, scale, right):
-    found = right * scale
+    found = np.empty_like(right)
     for number in range(len(found)):
-        solve_factored(matrix, found[number], len(scale))
-    found *= scale
+        row, size = found[number], len(scale)
+        for j in range(size):
+            row[j] = right[number, j] * scale[j]
+        solve_factored(matrix, row, size)
+        for j in range(size):
+            row[j] *= scale[j]
     return found
 
 
 # --- several classes
 
 
-@compiled
-def _offsets(weights, away, priors, rule):
+@inner
+def _offsets(weights, away, priors, rule, wants_rest):
     """Minus half of each class's squared length; ``away`` are class means less the reference.
 
     scikit-learn's ``svd`` then keeps only directions in which the means, weighted by their priors, lie apart by
@@ -368,43 +428,61 @@ def _offsets(weights, away, priors, rule):
     for k in range(n_classes):
         for m in range(n_classes):
             lengths[k, m] = _dot(weights[k], away[m])
-    if rule.is_svd:
-        kept = _kept_directions(lengths, np.sqrt(priors), rule.tol)
-        if len(kept):
-            weights[:] = np.dot(kept, weights)
-            lengths = np.dot(kept, lengths)
-    return -0.5 * np.diag(lengths)
-
-
-@compiled
-def _kept_directions(lengths, roots, tol):
-    """What is to be multiplied with weights and lengths; empty where all directions are kept."""
-    n_classes = len(roots)
-    weighted, least = np.empty_like(lengths), 4.0 * tol * tol
+    roots = np.sqrt(priors)
+    if rule.is_svd and not _keeps_all(lengths, roots, rule.tol):
+        if wants_rest is None:
+            return np.empty(0)
+        kept = _kept_directions(lengths, roots, rule.tol)
+        np.dot(kept, weights.copy(), weights)
+        lengths = np.dot(kept, lengths)
+    halves = np.empty(n_classes)
     for k in range(n_classes):
-        for m in range(n_classes):
+        halves[k] = -0.5 * lengths[k, k]
+    return halves
+
+
+@inner
+def _weighted(lengths, roots):
+    """Inner products of the means' directions, weighted by their priors."""
+    weighted = np.empty_like(lengths)
+    for k in range(len(roots)):
+        for m in range(len(roots)):
             weighted[k, m] = roots[k] * 0.5 * (lengths[k, m] + lengths[m, k]) * roots[m]
+    return weighted
+
+
+@inner
+def _keeps_all(lengths, roots, tol):
+    """Whether no direction is left out; False also where a factor cannot tell."""
+    filled, least = _weighted(lengths, roots), 4.0 * tol * tol
     # One direction is no distance: the means' mean is the reference. Filled up, the rest is definite.
-    filled, bound = weighted.copy(), np.trace(weighted)
-    for k in range(n_classes):
-        for m in range(n_classes):
+    bound = np.trace(filled)
+    for k in range(len(roots)):
+        for m in range(len(roots)):
             filled[k, m] += bound * roots[k] * roots[m]
         filled[k, k] -= bound * least
-    if least < 1.0 and factor(filled, n_classes):
-        return np.empty((0, 0))
-    values, directions = np.linalg.eigh(weighted)
+    return least < 1.0 and factor(filled, len(roots))
+
+
+@inner
+def _kept_directions(lengths, roots, tol):
+    """What is to be multiplied with weights and lengths."""
+    n_classes = len(roots)
+    values, directions = np.linalg.eigh(_weighted(lengths, roots))
     kept = np.zeros((n_classes, n_classes))
     for r in range(n_classes):
         if values[r] > tol * tol * values[-1]:
             one = directions[:, r] * roots
-            kept += np.outer(one, one) / values[r]
+            for k in range(n_classes):
+                for m in range(n_classes):
+                    kept[k, m] += one[k] * one[m] / values[r]
     return np.dot(lengths, kept)
 
 
 # --- answers
 
 
-@compiled
+@inner
 def _note(scores, common, y, tested, start, place, answers):
     """Write the answers for the test samples of one fold."""
     center, permutation, fold = place
@@ -430,6 +508,8 @@ def _note(scores, common, y, tested, start, place, answers):
             else:
                 for k in range(len(scores)):
                     into[k] = np.exp(scores[k, i] - scores[best, i])
-                into /= into.sum()
+                total = into.sum()
+                for k in range(len(into)):
+                    into[k] /= total
             for k in range(len(into)):
                 into[k] = np.log(into[k] if into[k] != 0.0 else _SMALLEST)

@@ -10,14 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slcluster.kernels.cholesky import (
-    add_outer_products,
-    compiled,
-    factor,
-    fma,
-    inverse_trace,
-    solve_factored,
-)
+from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, inverse_trace, solve_factored
 
 __all__ = ["LEAST_EIGENVALUE", "Rule", "scale_and_factor", "solve_within"]
 
@@ -46,7 +39,7 @@ class Rule(NamedTuple):
     is_absolute: bool
 
 
-@compiled
+@inner
 def scale_and_factor(matrix, negligible, scale):
     """Replace a covariance by the factor of its correlation matrix, and ``scale`` by one over deviations.
 
@@ -67,7 +60,7 @@ def scale_and_factor(matrix, negligible, scale):
     return 1.0 / inverse_trace(matrix, size)
 
 
-@compiled
+@inner
 def solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right):
     """Replace each row of ``right`` by the (pseudo-)inverse of the covariance within classes, times it.
 
@@ -97,7 +90,7 @@ def solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rul
 # --- singular values of samples
 
 
-@compiled
+@inner
 def _solve_by_samples(away, codes, counts, negligible, tol, right):
     """scikit-learn's solver ``svd``: voxels by their deviation within classes, singular values above ``tol``."""
     n, size = away.shape
@@ -117,19 +110,21 @@ def _solve_by_samples(away, codes, counts, negligible, tol, right):
     right *= scale
 
 
-@compiled
+@inner
 def _project(directions, values, least, right):
     """Replace rows of ``right`` by their parts along directions (rows), over the squares of their values."""
     for number in range(len(right)):
-        source = right[number].copy()
-        right[number] = 0.0
+        into = right[number]
+        source = into.copy()
+        into[:] = 0.0
         for r in range(len(values)):
             if values[r] > least:
                 part = (directions[r] * source).sum() / values[r] ** 2
-                right[number] += part * directions[r]
+                for j in range(len(into)):
+                    into[j] += part * directions[r, j]
 
 
-@compiled
+@inner
 def _solve_by_products(away, codes, counts, tol, right):
     """More voxels than samples: the inner products of samples, whose null space are the classes' sums.
 
@@ -150,14 +145,14 @@ def _solve_by_products(away, codes, counts, tol, right):
         weights = np.dot(away, right[number])
         solve_factored(products, weights, n)
         solve_factored(products, weights, n)
-        right[number] = np.dot(weights, away)
+        np.dot(weights, away, right[number])
     return True
 
 
 # --- covariances
 
 
-@compiled
+@inner
 def _covariance(away, codes, counts, means, priors, levels, negligible, shrinkage):
     """Each class's covariance (divided by its samples), shrunk, weighted by its prior; the upper triangle."""
     n, size = away.shape
@@ -181,7 +176,7 @@ def _covariance(away, codes, counts, means, priors, levels, negligible, shrinkag
     return covariance
 
 
-@compiled
+@inner
 def _add_ledoit_wolf(away, mean, prior, covariance):
     """Add one class's covariance, shrunk to its variances as Ledoit and Wolf choose.
 
@@ -217,7 +212,7 @@ def _add_ledoit_wolf(away, mean, prior, covariance):
             covariance[j, k] += prior * (deviation[j] * value * deviation[k])
 
 
-@compiled
+@inner
 def _ledoit_wolf_share(covariance, fourth, level, n):
     """How far to shrink to ``level`` times the identity, from the mean fourth power of samples' lengths."""
     size, squares = len(covariance), 0.0
@@ -230,7 +225,7 @@ def _ledoit_wolf_share(covariance, fourth, level, n):
     return 0.0 if beta == 0.0 else beta / delta
 
 
-@compiled
+@inner
 def _solve_by_eigenvalues(covariance, least, right):
     """The solution of least norm, for eigenvalues above ``least`` times the largest."""
     size = len(covariance)

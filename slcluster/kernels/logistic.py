@@ -27,7 +27,7 @@ import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest, normalise
 from slcluster.kernels.centring import as_rows, centred, regulariser
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.cholesky import compiled, inner
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.logistic_newton import fit_many, fit_two
 from slcluster.kernels.moments import samples_of
@@ -119,7 +119,7 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
     return np.broadcast_to(np.asarray(class_weight, np.float64), shape).copy()
 
 
-@compiled
+@inner
 def _coordinates(bold, means, columns, scaling):
     """A sphere's samples x unknowns, and the penalty on the unknowns; the last is the intercept, if there is one."""
     n_samples = bold.shape[1]

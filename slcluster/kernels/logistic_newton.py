@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, solve_factored
 
 __all__ = ["fit_many", "fit_two"]
 
@@ -22,7 +22,7 @@ _MAX_HALVINGS = 60
 _BLAS_FROM = 48
 
 
-@compiled
+@inner
 def _times(matrix, v, out):
     """The symmetric matrix of which the upper triangle is given, times v."""
     size = len(v)
@@ -35,7 +35,7 @@ def _times(matrix, v, out):
         out[j] += total
 
 
-@compiled
+@inner
 def _inner(a, b):
     total = 0.0
     for i in range(len(a)):
@@ -43,20 +43,20 @@ def _inner(a, b):
     return total
 
 
-@compiled
+@inner
 def _decide(rows, chosen, v, f):
     for i in range(len(chosen)):
         f[i] = _inner(rows[chosen[i]], v)
 
 
-@compiled
+@inner
 def _sigmoid(f):
     """1 / (1 + exp(-f)), exact at both ends."""
     small = np.exp(-abs(f))
     return 1.0 / (1.0 + small) if f >= 0.0 else small / (1.0 + small)
 
 
-@compiled
+@inner
 def _slope_two(f, g, at, labels, cost, probability):
     """Derivative of the loss along the step g, ``at`` of the way; probabilities of the second class there."""
     slope = 0.0
@@ -66,7 +66,7 @@ def _slope_two(f, g, at, labels, cost, probability):
     return slope
 
 
-@compiled
+@inner
 def fit_two(rows, penalty, y, cost_of, chosen, v):
     """Bring v (n_unknowns) to the optimum; it comes with a first guess.
 
@@ -124,7 +124,7 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
             return
 
 
-@compiled
+@inner
 def _slope_many(f, g, at, codes, cost, probability):
     """As :func:`_slope_two`, with decisions and probabilities (n_classes, n)."""
     n_classes, n = f.shape
@@ -143,7 +143,7 @@ def _slope_many(f, g, at, codes, cost, probability):
     return slope
 
 
-@compiled
+@inner
 def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pull, hessian, step):
     """Second derivative (upper triangle, class by class) and the negative of the first."""
     n_classes, size = v.shape
@@ -175,7 +175,7 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
                 hessian[k * size + last, other * size + last] += 1.0
 
 
-@compiled
+@inner
 def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
     """Bring v (n_classes, n_unknowns) to the optimum of the multinomial loss; it comes with a first guess."""
     n_classes, size = v.shape

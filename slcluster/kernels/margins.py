@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.cholesky import inner
 
 __all__ = ["EDGE", "MAX_STEPS", "PATIENCE", "count_misplaced", "step_length"]
 
@@ -16,7 +16,7 @@ MAX_STEPS = 200
 PATIENCE = 3
 
 
-@compiled
+@inner
 def count_misplaced(y, cost, in_train, f, inside):
     """Samples on the other side of the margin than the solution was made for. None: it is the optimum."""
     n_misplaced = 0
@@ -27,7 +27,7 @@ def count_misplaced(y, cost, in_train, f, inside):
     return n_misplaced
 
 
-@compiled
+@inner
 def _slope(at, y, cost, in_train, f, g, r0, r1):
     """Derivative of the objective along a step, ``at`` of the way, and the derivative's own."""
     slope, bend = r0 + at * r1, r1
@@ -39,7 +39,7 @@ def _slope(at, y, cost, in_train, f, g, r0, r1):
     return slope, bend
 
 
-@compiled
+@inner
 def step_length(y, cost, in_train, f, g, r0, r1):
     """Where the objective is least along the step: 1, or less where a whole step would overshoot.
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, inner, solve_factored
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.spheres import Spheres
@@ -183,7 +183,7 @@ def _all_spheres(
             _fit_fold(z, chosen, targets, alphas, fit_intercept, found[center], edges[fold])
 
 
-@compiled
+@inner
 def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
     """All targets of one fold, the strength of the penalty chosen where there are several."""
     n_train, n_alphas = len(chosen), len(alphas)
@@ -223,7 +223,7 @@ def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
                 found[permutation, first + i - n_train, column] = value
 
 
-@compiled
+@inner
 def _scatter(z, n_train):
     """Upper triangle of the training samples' scatter matrix."""
     size = z.shape[1]
@@ -232,7 +232,7 @@ def _scatter(z, n_train):
     return matrix
 
 
-@compiled
+@inner
 def _combine(rows, weights, total):
     """``weights @ rows`` into total; loops run along samples, of which there are many."""
     total[:] = 0.0
@@ -242,7 +242,7 @@ def _combine(rows, weights, total):
             total[i] = fma(a, row[i], total[i])
 
 
-@compiled
+@inner
 def _substitute(upper, rows):
     """Replace rows (unknowns x right sides) by the solution of ``upper.T @ found = rows``."""
     size = len(rows)
@@ -256,7 +256,7 @@ def _substitute(upper, rows):
                 other[i] = fma(a, row[i], other[i])
 
 
-@compiled
+@inner
 def _fit_primal(scatter, z, y, alpha, predicted, fit_intercept, wants_leverage):
     """Predictions of all of z, and of each training sample one minus its leverage."""
     size, n_train = z.shape[1], y.shape[2]
@@ -278,7 +278,7 @@ def _fit_primal(scatter, z, y, alpha, predicted, fit_intercept, wants_leverage):
     return left
 
 
-@compiled
+@inner
 def _fit_dual(products, y, alpha, predicted, fit_intercept, wants_leverage):
     """As :func:`_fit_primal`, from inner products of all samples (columns) with those of the training part.
 

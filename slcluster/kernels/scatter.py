@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled
+from slcluster.kernels.cholesky import add_outer_products, compiled, inner
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.moments import samples_of
 
@@ -50,7 +50,7 @@ def shared_parts(train: Sequence[np.ndarray], n_samples: int) -> tuple[np.ndarra
     return *samples_of(groups), np.ascontiguousarray(patterns[:, is_used])
 
 
-@compiled
+@inner
 def scatter_about_mean(rows, members, mean, scatter):
     """Mean of some rows, and the upper triangle of their scatter about it; both replaced."""
     n, size = len(members), rows.shape[1]
@@ -66,7 +66,7 @@ def scatter_about_mean(rows, members, mean, scatter):
         row, into = rows[members[i]], away[i]
         for j in range(size):
             into[j] = row[j] - mean[j]
-    scatter[:] = np.dot(away.T, away)
+    np.dot(away.T, away, scatter)
 
 
 @compiled
@@ -86,8 +86,9 @@ def part_moments(rows, members, edges):
 def joint_scatter(counts, means, scatters, is_in, mean, scatter):
     """Mean of the groups that are in, and the upper triangle of their scatter about it; both replaced. Returns their count."""
     n_parts, size = means.shape
-    chosen, weights, n_chosen, n = np.empty(n_parts, np.int64), np.empty(n_parts), 0, 0.0
-    mean[:], scatter[:] = 0.0, 0.0
+    chosen, weights, n_chosen, n = np.empty(n_parts, np.int64), np.empty(n_parts), np.int64(0), 0.0
+    mean[:] = 0.0
+    scatter[:] = 0.0
     for part in range(n_parts):
         if is_in[part]:
             chosen[n_chosen], weights[n_chosen] = n_chosen, counts[part]

@@ -97,7 +97,8 @@ def squared_hinge_svm(
     decision = np.full((n_centers, len(targets), len(tested), n_problems), np.nan)
     # Without intercept there is nothing that could take the means up.
     means = bold.mean(axis=1, dtype=np.float64) if fit_intercept else np.zeros(len(bold))
-    _all_spheres(
+    is_dual = spheres.sizes() + 1 > _DUAL_FROM * min(map(len, train))
+    arguments = (
         bold,
         means,
         np.asarray(spheres.indptr, np.int64),
@@ -110,6 +111,10 @@ def squared_hinge_svm(
         float(intercept_scaling) if fit_intercept else 0.0,
         decision,
     )
+    # Each way is compiled only where some sphere takes it.
+    for centers, way in ((np.flatnonzero(~is_dual), None), (np.flatnonzero(is_dual), True)):
+        if len(centers):
+            _some_spheres(centers, *arguments, way)
     is_empty = spheres.sizes() == 0
     prediction = (decision[..., 0] > 0).astype(np.int64) if n_problems == 1 else decision.argmax(axis=-1)
     prediction[is_empty] = -1
@@ -136,28 +141,28 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
 
 
 @compiled
-def _all_spheres(bold, means, indptr, indices, targets, in_train, tested, edges, costs, scaling, decision):
+def _some_spheres(
+    centers, bold, means, indptr, indices, targets, in_train, tested, edges, costs, scaling, decision, dual
+):
+    """Decisions of these centers, by the primal where ``dual`` is None: the compiler then leaves the other out."""
     n_samples, n_folds, n_problems = bold.shape[1], len(edges) - 1, decision.shape[3]
-    least = n_samples
-    for fold in range(n_folds):
-        least = min(least, in_train[fold].sum())
     y, cost, work = np.empty(n_samples), np.empty(n_samples), np.empty((n_samples, n_samples))
     # The dual's guess of the set inside the margin: that of the sphere before.
     guess = np.ones((len(targets), n_problems, n_folds, n_samples), np.bool_)
-    for center in range(len(indptr) - 1):
+    for center in centers:
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
             continue
         x, mean = centred(bold, means, columns)
-        is_dual = len(columns) + 1 > _DUAL_FROM * least
-        if is_dual:
-            gram, edge, kappa = inner_products(x, mean, scaling)
-        else:
+        if dual is None:
             rows = as_rows(x, scaling > 0.0)
+            size = rows.shape[1]
+        else:
+            gram, edge, kappa = inner_products(x, mean, scaling)
+            size = 1
         for permutation in range(len(targets)):
             for problem in range(n_problems):
                 own = 1 if n_problems == 1 else problem
-                size = 1 if is_dual else rows.shape[1]
                 matrix, right = np.empty((size, size)), np.empty(size)
                 inside = np.zeros(n_samples, np.bool_)
                 f, v = np.zeros(n_samples), np.zeros(len(columns) + 1)
@@ -170,23 +175,14 @@ def _all_spheres(bold, means, indptr, indices, targets, in_train, tested, edges,
                             is_own = targets[permutation, i] == own
                             y[i] = 1.0 if is_own else -1.0
                             cost[i] = 2.0 * (weights[0] if is_own else weights[1])
-                        if not is_dual:
+                        if dual is None:
                             start(matrix, right, inside, mean, scaling)
-                    if is_dual:
-                        fit_dual(
-                            gram,
-                            edge,
-                            kappa,
-                            y,
-                            cost,
-                            in_train[fold],
-                            guess[permutation, problem, fold],
-                            f,
-                            work,
-                        )
-                    else:
+                    if dual is None:
                         fit_primal(
                             x, rows, mean, scaling, y, cost, in_train[fold], matrix, right, inside, f, v
                         )
+                    else:
+                        guessed = guess[permutation, problem, fold]
+                        fit_dual(gram, edge, kappa, y, cost, in_train[fold], guessed, f, work)
                     for k in range(edges[fold], edges[fold + 1]):
                         decision[center, permutation, k, problem] = f[tested[k]]

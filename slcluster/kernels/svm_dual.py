@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import compiled, factor, fma, solve_factored
+from slcluster.kernels.cholesky import factor, fma, inner, solve_factored
 from slcluster.kernels.margins import EDGE, MAX_STEPS, PATIENCE, count_misplaced, step_length
 
 __all__ = ["fit_dual", "inner_products"]
 
 
-@compiled
+@inner
 def inner_products(x, mean, scaling):
     """What the dual needs of a sphere: G - a a'/κ, e = 1 + a/κ, and κ.
 
@@ -37,7 +37,7 @@ def inner_products(x, mean, scaling):
     return gram, edge, kappa
 
 
-@compiled
+@inner
 def _solve_dual(gram, edge, kappa, y, cost, chosen, size, work, alpha, beta, new_f):
     """Coefficients (in alpha), intercept (returned) and decision of the samples chosen; beta is scratch."""
     for j in range(size):
@@ -62,7 +62,7 @@ def _solve_dual(gram, edge, kappa, y, cost, chosen, size, work, alpha, beta, new
     return t
 
 
-@compiled
+@inner
 def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     """Newton on the samples' coefficients, from a guess of the set. Leaves the set and the decision.
 
@@ -76,7 +76,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     old_t = 0.0
     fewest, patience = n_samples + 1, PATIENCE
     for _ in range(MAX_STEPS):
-        size = 0
+        size = np.int64(0)  # a literal would be compiled for by itself
         for i in range(n_samples):
             if inside[i] and in_train[i] and cost[i] > 0.0:
                 chosen[size] = i
@@ -107,7 +107,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
             return
 
 
-@compiled
+@inner
 def _stop_short(y, cost, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
     """Replace a solution (new_f, new_v, and t returned) by the best point on the way to it."""
     dt = new_t - t
@@ -124,7 +124,7 @@ def _stop_short(y, cost, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
     return t + at * dt
 
 
-@compiled
+@inner
 def _add_rows(rows, chosen, by, n_chosen, total):
     """Add ``by[j] * rows[chosen[j]]`` to ``total``, j < n_chosen."""
     n_fours = n_chosen // 4 * 4

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.kernels.centring import regulariser
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, solve_factored
 from slcluster.kernels.margins import MAX_STEPS, PATIENCE, count_misplaced, step_length
 
 __all__ = ["fit_primal", "start"]
 
 
-@compiled
+@inner
 def start(matrix, right, inside, mean, scaling):
     """Nobody inside: the regulariser alone."""
     inside[:] = False
@@ -19,7 +19,7 @@ def start(matrix, right, inside, mean, scaling):
     regulariser(matrix, mean, scaling)
 
 
-@compiled
+@inner
 def _decide(x, v, size, f):
     """``f = w·x + t`` of every sample; t is the last of ``size`` unknowns, if they are more than the voxels."""
     n_voxels, n_samples = x.shape
@@ -38,12 +38,12 @@ def _decide(x, v, size, f):
             f[i] = fma(a0, x0[i], f[i])
 
 
-@compiled
+@inner
 def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
     """Bring ``inside``, and the system that belongs to it, to the samples inside the margin at ``f``."""
     n_samples, size = rows.shape
     changed, by = np.empty(n_samples, np.int64), np.empty(n_samples)
-    n_changed, n_inside = 0, 0
+    n_changed, n_inside = np.int64(0), np.int64(0)  # a literal would be compiled for by itself
     for i in range(n_samples):
         is_inside = y[i] * f[i] < 1.0 and in_train[i] and cost[i] > 0.0
         n_inside += is_inside
@@ -53,7 +53,7 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
             n_changed += 1
     if n_changed > n_inside:
         start(matrix, right, inside, mean, scaling)
-        n_changed = 0
+        n_changed = np.int64(0)
         for i in range(n_samples):
             if y[i] * f[i] < 1.0 and in_train[i] and cost[i] > 0.0:
                 changed[n_changed], by[n_changed] = i, cost[i]
@@ -67,7 +67,7 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
     add_outer_products(matrix, rows, changed, by, n_changed, size)
 
 
-@compiled
+@inner
 def fit_primal(x, rows, mean, scaling, y, cost, in_train, matrix, right, inside, f, v):
     """Newton on the weights. The system, f and v of the fold before are where it starts."""
     n_samples, size = rows.shape
@@ -103,7 +103,7 @@ def fit_primal(x, rows, mean, scaling, y, cost, in_train, matrix, right, inside,
             return
 
 
-@compiled
+@inner
 def _penalty_along(v, solution, mean, scaling):
     """The regulariser's derivative along the step from v to the solution: r0 + at * r1."""
     wm = dm = r0 = r1 = 0.0
