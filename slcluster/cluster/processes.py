@@ -7,7 +7,7 @@ from typing import Any
 
 import dask
 
-from slcluster.cluster.settings import dask_settings
+from slcluster.cluster.settings import DASHBOARD, dask_settings
 
 __all__ = ["start_processes"]
 
@@ -42,7 +42,7 @@ def start_processes(n_workers: int, start_timeout: str) -> Any:
     with dask.config.set(dask_settings(start_timeout)):
         return SpecCluster(
             workers=dict.fromkeys(range(n_workers), worker),
-            scheduler={"cls": Scheduler, "options": {**here, "port": 0}},
+            scheduler={"cls": Scheduler, "options": {**here, "port": 0, "dashboard_address": DASHBOARD}},
             worker=worker,
             name="slcluster",
             silence_logs=logging.ERROR,

@@ -1,10 +1,10 @@
 """Small symmetric systems, in compiled code that never leaves the sphere it works for.
 
 Spheres give systems of some tens of unknowns, for which the calls into LAPACK cost more than the arithmetic.
-Matrices are C-ordered and only their upper triangles are used. Loops run along rows, four at a time, so that
-the compiler makes vector instructions of them. It may neither fuse nor regroup operations: a function that is
+Matrices are C-ordered and only their upper triangles are read; the lower may hold anything. Work goes four rows at a
+time (:mod:`slcluster.kernels.vectors`). The compiler may neither fuse nor regroup operations: a function that is
 inlined twice would round in two ways, and a map depend on how many steps its neighbours took. Where a product
-and a sum are one rounding, :func:`fma` says so.
+and a sum are one rounding, :data:`~slcluster.kernels.vectors.fma` says so.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
+
+from slcluster.kernels.vectors import add_multiples, dot, fma
 
 __all__ = ["add_outer_products", "compiled", "factor", "fma", "inner", "inverse_trace", "solve_factored"]
 
@@ -27,16 +28,24 @@ compiled: Any = njit(**_OPTIONS)
 inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}))
 
 
-def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fma(*arguments)
-
-    return types.float64(types.float64, types.float64, types.float64), generate
-
-
-#: ``fma(a, b, c)`` is ``a * b + c`` with one rounding, in compiled functions, whatever the processor.
-fma: Any = intrinsic(_fma)
+@inner
+def _add_fours(matrix, r0, r1, r2, r3, w0, w1, w2, w3, start, size):
+    """Add ``w0 * outer(r0, r0) + ...`` of four rows to the upper triangle from ``start`` on."""
+    rows = (r0, r1, r2, r3)
+    n_fours = start + (size - start) // 4 * 4
+    for j in range(start, n_fours, 4):
+        # fmt: off
+        factors = (
+            w0 * r0[j], w1 * r1[j], w2 * r2[j], w3 * r3[j],
+            w0 * r0[j + 1], w1 * r1[j + 1], w2 * r2[j + 1], w3 * r3[j + 1],
+            w0 * r0[j + 2], w1 * r1[j + 2], w2 * r2[j + 2], w3 * r3[j + 2],
+            w0 * r0[j + 3], w1 * r1[j + 3], w2 * r2[j + 3], w3 * r3[j + 3],
+        )
+        # fmt: on
+        # Below the diagonal of these four rows are some numbers that nobody reads.
+        add_multiples((matrix[j], matrix[j + 1], matrix[j + 2], matrix[j + 3]), rows, factors, j, size)
+    for j in range(n_fours, size):
+        add_multiples((matrix[j],), rows, (w0 * r0[j], w1 * r1[j], w2 * r2[j], w3 * r3[j]), j, size)
 
 
 @inner
@@ -47,19 +56,39 @@ def add_outer_products(
     n_fours = n_chosen // 4 * 4
     for i in range(0, n_fours, 4):
         r0, r1, r2, r3 = rows[chosen[i]], rows[chosen[i + 1]], rows[chosen[i + 2]], rows[chosen[i + 3]]
-        c0, c1, c2, c3 = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
-        for j in range(size):
-            a0, a1, a2, a3 = c0 * r0[j], c1 * r1[j], c2 * r2[j], c3 * r3[j]
-            line = matrix[j]
-            for k in range(j, size):
-                line[k] = fma(a0, r0[k], fma(a1, r1[k], fma(a2, r2[k], fma(a3, r3[k], line[k]))))
+        _add_fours(
+            matrix, r0, r1, r2, r3, weights[i], weights[i + 1], weights[i + 2], weights[i + 3], 0, size
+        )
     for i in range(n_fours, n_chosen):
-        r0, c0 = rows[chosen[i]], weights[i]
+        row, weight = rows[chosen[i]], weights[i]
         for j in range(size):
-            a0 = c0 * r0[j]
-            line = matrix[j]
-            for k in range(j, size):
-                line[k] = fma(a0, r0[k], line[k])
+            add_multiples((matrix[j],), (row,), (weight * row[j],), j, size)
+
+
+@inner
+def _scale(row, by, start, size):
+    for k in range(start, size):
+        row[k] *= by
+
+
+@inner
+def _factor_rows(matrix, start, stop, size):
+    """Rows ``start`` to ``stop`` of the factor, at most four, from which all rows above are taken out already."""
+    for j in range(start, stop):
+        row = matrix[j]
+        if j > start:
+            above = matrix[start]
+            add_multiples((row,), (above,), (-above[j],), j, size)
+        if j > start + 1:
+            above = matrix[start + 1]
+            add_multiples((row,), (above,), (-above[j],), j, size)
+        if j > start + 2:
+            above = matrix[start + 2]
+            add_multiples((row,), (above,), (-above[j],), j, size)
+        if not row[j] > 0.0:
+            return False
+        _scale(row, 1.0 / np.sqrt(row[j]), j, size)
+    return True
 
 
 @compiled
@@ -67,25 +96,11 @@ def factor(matrix: np.ndarray, size: int) -> bool:
     """Replace the upper triangle by U with ``U.T @ U`` the matrix. False if it is not positive definite."""
     for start in range(0, size, 4):
         stop = min(start + 4, size)
-        for j in range(start, stop):
-            row = matrix[j]
-            for i in range(start, j):
-                above = matrix[i]
-                a = -above[j]
-                for k in range(j, size):
-                    row[k] = fma(a, above[k], row[k])
-            if not row[j] > 0.0:
-                return False
-            scale = 1.0 / np.sqrt(row[j])
-            for k in range(j, size):
-                row[k] *= scale
+        if not _factor_rows(matrix, start, stop, size):
+            return False
         if stop - start == 4:
             u0, u1, u2, u3 = matrix[start], matrix[start + 1], matrix[start + 2], matrix[start + 3]
-            for j in range(stop, size):
-                a0, a1, a2, a3 = -u0[j], -u1[j], -u2[j], -u3[j]
-                row = matrix[j]
-                for k in range(j, size):
-                    row[k] = fma(a0, u0[k], fma(a1, u1[k], fma(a2, u2[k], fma(a3, u3[k], row[k]))))
+            _add_fours(matrix, u0, u1, u2, u3, -1.0, -1.0, -1.0, -1.0, stop, size)
     return True
 
 
@@ -95,22 +110,10 @@ def solve_factored(matrix: np.ndarray, right: np.ndarray, size: int) -> None:
     for j in range(size):
         row = matrix[j]
         right[j] /= row[j]
-        a = -right[j]
-        for k in range(j + 1, size):
-            right[k] = fma(a, row[k], right[k])
+        add_multiples((right,), (row,), (-right[j],), j + 1, size)
     for j in range(size - 1, -1, -1):
         row = matrix[j]
-        # Four sums at a time: one would wait for itself.
-        s0, s1, s2, s3 = right[j], 0.0, 0.0, 0.0
-        n_fours = (size - j - 1) // 4 * 4
-        for k in range(j + 1, j + 1 + n_fours, 4):
-            s0 = fma(-row[k], right[k], s0)
-            s1 = fma(-row[k + 1], right[k + 1], s1)
-            s2 = fma(-row[k + 2], right[k + 2], s2)
-            s3 = fma(-row[k + 3], right[k + 3], s3)
-        for k in range(j + 1 + n_fours, size):
-            s0 = fma(-row[k], right[k], s0)
-        right[j] = ((s0 + s1) + (s2 + s3)) / row[j]
+        right[j] = (right[j] - dot(row, right, j + 1, size)) / row[j]
 
 
 @compiled

@@ -79,7 +79,8 @@ def solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rul
     covariance = _covariance(away, codes, counts, means, priors, levels, negligible, rule.shrinkage)
     work, scale = covariance.copy(), np.empty(len(covariance))
     if scale_and_factor(work, np.zeros(len(work)), scale) > _LEAST_OF_COVARIANCE:
-        for row in right:
+        for k in range(len(right)):
+            row = right[k]  # contiguous, which those of a loop over rows are not known to be
             row *= scale
             solve_factored(work, row, len(row))
             row *= scale

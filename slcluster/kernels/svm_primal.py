@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.kernels.centring import regulariser
-from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, solve_factored
-from slcluster.kernels.margins import MAX_STEPS, PATIENCE, count_misplaced, step_length
+from slcluster.kernels.cholesky import add_outer_products, factor, inner, solve_factored
+from slcluster.kernels.margins import (
+    CLIMB,
+    DESCENT,
+    LEAST_SCALE,
+    MAX_STEPS,
+    PATIENCE,
+    count_misplaced,
+    step_length,
+)
+from slcluster.kernels.vectors import add_multiples
 
 __all__ = ["fit_primal", "start"]
 
@@ -28,14 +37,11 @@ def _decide(x, v, size, f):
         f[i] = t
     n_fours = n_voxels // 4 * 4
     for j in range(0, n_fours, 4):
-        a0, a1, a2, a3 = v[j], v[j + 1], v[j + 2], v[j + 3]
-        x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
-        for i in range(n_samples):
-            f[i] = fma(a0, x0[i], fma(a1, x1[i], fma(a2, x2[i], fma(a3, x3[i], f[i]))))
+        add_multiples(
+            (f,), (x[j], x[j + 1], x[j + 2], x[j + 3]), (v[j], v[j + 1], v[j + 2], v[j + 3]), 0, n_samples
+        )
     for j in range(n_fours, n_voxels):
-        a0, x0 = v[j], x[j]
-        for i in range(n_samples):
-            f[i] = fma(a0, x0[i], f[i])
+        add_multiples((f,), (x[j],), (v[j],), 0, n_samples)
 
 
 @inner
@@ -61,38 +67,55 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
     for k in range(n_changed):
         i = changed[k]
         inside[i] = not inside[i]
-        a, row = by[k] * y[i], rows[i]
-        for j in range(size):
-            right[j] = fma(a, row[j], right[j])
+        add_multiples((right,), (rows[i],), (by[k] * y[i],), 0, size)
     add_outer_products(matrix, rows, changed, by, n_changed, size)
 
 
 @inner
-def fit_primal(x, rows, mean, scaling, y, cost, in_train, matrix, right, inside, f, v):
+def _solve_primal(matrix, right, penalty, scale, work, solution):
+    """The weights that the system asks for, with C scaled: all but the regulariser is."""
+    size = len(right)
+    for j in range(size):
+        solution[j] = scale * right[j]
+        row, source, fixed = work[j], matrix[j], penalty[j]
+        if scale == 1.0:
+            for k in range(j, size):
+                row[k] = source[k]
+        else:
+            for k in range(j, size):
+                row[k] = scale * source[k] + (1.0 - scale) * fixed[k]
+    factor(work, size)
+    solve_factored(work, solution, size)
+
+
+@inner
+def fit_primal(x, rows, mean, scaling, y, cost, in_train, penalty, matrix, right, inside, f, v):
     """Newton on the weights. The system, f and v of the fold before are where it starts."""
     n_samples, size = rows.shape
     work, solution, new_f = np.empty((size, size)), np.empty(size), np.empty(n_samples)
     fewest, patience = n_samples + 1, PATIENCE
+    scale, climbs = 1.0, False
     for _ in range(MAX_STEPS):
         _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f)
-        for j in range(size):
-            solution[j] = right[j]
-            for k in range(j, size):
-                work[j, k] = matrix[j, k]
-        factor(work, size)
-        solve_factored(work, solution, size)
+        _solve_primal(matrix, right, penalty, scale, work, solution)
         _decide(x, solution, size, new_f)
         n_misplaced = count_misplaced(y, cost, in_train, new_f, inside)
         if n_misplaced < fewest:
             fewest, patience = n_misplaced, PATIENCE
         else:
             patience -= 1
+        if patience < 0 and not climbs and scale > LEAST_SCALE:
+            scale *= DESCENT
+            fewest, patience = n_samples + 1, PATIENCE
+            f[:] = 0.0
+            v[:] = 0.0
+            continue
         at = 1.0
         if n_misplaced > 0 and patience < 0:
             r0, r1 = _penalty_along(v, solution, mean, scaling)
             for i in range(n_samples):
                 new_f[i] -= f[i]
-            at = step_length(y, cost, in_train, f, new_f, r0, r1)
+            at = step_length(y, cost, in_train, f, new_f, r0 / scale, r1 / scale)
             for i in range(n_samples):
                 new_f[i] = f[i] + at * new_f[i]
         for j in range(size):
@@ -100,7 +123,10 @@ def fit_primal(x, rows, mean, scaling, y, cost, in_train, matrix, right, inside,
         for i in range(n_samples):
             f[i] = new_f[i]
         if n_misplaced == 0:
-            return
+            if scale == 1.0:
+                return
+            scale, climbs = min(1.0, CLIMB * scale), True
+            fewest, patience = n_samples + 1, PATIENCE
 
 
 @inner

@@ -102,6 +102,30 @@ def test_it_is_the_optimum(splitter: str, kind: str, n_classes: int, samples: An
                 )
 
 
+@pytest.mark.parametrize("scale", [1.0, 15.0, 150.0])
+@pytest.mark.parametrize("n_voxels", [20, 60, 75, 90])
+def test_where_the_classes_just_come_apart(n_voxels: int, scale: float) -> None:
+    """About half as many voxels as training samples: the margin is narrow, and Newton's steps go to and fro.
+
+    With a large C they did not arrive within 200. Few voxels are the primal, more the dual.
+    """
+    rng = np.random.default_rng(n_voxels)
+    y = np.tile([0, 1], 108)
+    z = rng.normal(size=(n_voxels, 216)) + 0.5 * rng.normal(size=(n_voxels, 1)) * y
+    bold = 900 + scale * (z + np.roll(z, 1, axis=0))
+    spheres = Spheres(np.array([0, n_voxels]), np.arange(n_voxels))
+    for train, _ in list(KFold(4).split(y))[:2]:
+        fold = [train], [np.arange(216)]
+        found = squared_hinge_svm(bold, y[None], *fold, spheres, outputs=["decision"], n_classes=2)
+        decision = found["decision"][0, 0, :, 0]
+        sign = np.where(y == 1, 1.0, -1.0)
+        inside = np.zeros(216, bool)
+        inside[train] = (sign * decision)[train] < 1
+        expected = decision_of(*svm_weights(bold.T, sign, inside), bold.T)
+        assert (sign * expected < 1)[train].tolist() == inside[train].tolist()
+        np.testing.assert_allclose(decision, expected.astype(float), atol=1e-7 * abs(decision).max())
+
+
 @pytest.mark.parametrize(
     "params",
     [

@@ -127,7 +127,7 @@ def dropped_groups(patch: Patch) -> None:
         made_up = np.arange(len(group_of)) // 2 % len(np.unique(group_of))
         return original(cv, labels, made_up, *args)
 
-    _wrap(patch, "design", "_folds", wrong)
+    _wrap(patch, "design", "make_folds", wrong)
 
 
 FAULTS: dict[str, Callable[[Patch], None]] = {
