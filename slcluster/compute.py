@@ -106,7 +106,7 @@ def score_centers(
     mask = geometry.mask[window]
     span = design.read_span(plan.detrend)
     origin = np.array([part.start for part in window])
-    spheres = find_spheres(centers - origin, mask, geometry.offsets)
+    spheres = find_spheres(centers - origin, mask, geometry.offsets, geometry.n_voxels)
     bold = prepare(
         slab[mask],
         design.all_runs[span],

@@ -11,6 +11,7 @@ from dask.delayed import delayed
 
 from slcluster.blocks import Window, block_window, centers_in, grid_chunks
 from slcluster.compute import read_slab, score_centers
+from slcluster.filling import mark_centers
 from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
 from slcluster.plan import Plan
 from slcluster.store import open_store
@@ -44,7 +45,7 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         folds = _from_store(plan, shared)
     mean = da.map_blocks(fold_mean, folds, drop_axis=4, dtype=np.float64, token="searchlight-mean")
     size = scatter(plan.geometry.centers_ijk, plan.geometry.sphere_size, plan.geometry.shape, 0)
-    return maps_dataset(
+    maps = maps_dataset(
         mean.transpose(3, 0, 1, 2),
         folds.transpose(3, 4, 0, 1, 2),
         size,
@@ -54,6 +55,7 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         affine=ds["affine"].values,
         attrs=plan_attrs(plan),
     )
+    return mark_centers(maps, plan.geometry.process_mask, plan.geometry.fill_mask)
 
 
 def _from_store(plan: Plan, shared: Any) -> da.Array:

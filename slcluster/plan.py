@@ -47,25 +47,44 @@ class Geometry:
         Voxel indices of the source along x, y and z.
     mask, process_mask : bool (nx, ny, nz)
         Voxels that may be features, voxels that are centers.
-    radius_mm : float
+    radius_mm : float or None
+        None where spheres are a number of voxels alone.
     offsets : int64 (n_offsets, 3)
+        In C order; with ``n_voxels`` from near to far.
     halo : three ints
         Voxels a block reads beyond its own centers.
     centers_ijk : int32 (n_centers, 3)
         In block order: block ``i`` is ``centers_ijk[i * block_centers:(i + 1) * block_centers]``.
     sphere_size : int32 (n_centers,)
         Mask voxels in each sphere.
+    n_voxels : int or None
+        Voxels of a sphere, at most: those nearest to its center.
+    center_spacing : three ints
+        Every how many-th voxel along each axis is a center.
+    fill_mask : bool (nx, ny, nz) or None
+        Voxels of which ``process_mask`` is every n-th; None where it is all of them.
     """
 
     affine: np.ndarray
     axes: tuple[np.ndarray, np.ndarray, np.ndarray]
     mask: np.ndarray
     process_mask: np.ndarray
-    radius_mm: float
+    radius_mm: float | None
     offsets: np.ndarray
     halo: tuple[int, int, int]
     centers_ijk: np.ndarray
     sphere_size: np.ndarray
+    n_voxels: int | None = None
+    center_spacing: tuple[int, int, int] = (1, 1, 1)
+    fill_mask: np.ndarray | None = None
+
+    @property
+    def sphere_rule(self) -> str:
+        """What makes a voxel one of a sphere, in words."""
+        radius = "" if self.radius_mm is None else f"{self.radius_mm:g} mm"
+        if self.n_voxels is None:
+            return radius
+        return f"the {self.n_voxels} nearest voxels{radius and f' within {radius}'}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -253,8 +272,8 @@ class Plan:
         return {
             "subject": self.subject,
             "grid": f"{' x '.join(map(str, g.shape))} voxels, {np.count_nonzero(g.mask):,} in the mask",
-            "centers": f"{self.n_centers:,} in {self.n_blocks:,} blocks of {self.block_centers:,}",
-            "spheres": f"{g.radius_mm:g} mm: {sizes.min()} to {sizes.max()} voxels, median {np.median(sizes):g}; "
+            "centers": f"{self.n_centers:,} in {self.n_blocks:,} blocks of {self.block_centers:,}{_of_all(g)}",
+            "spheres": f"{g.sphere_rule}: {sizes.min()} to {sizes.max()} voxels, median {np.median(sizes):g}; "
             f"halo {' x '.join(map(str, g.halo))} voxels",
             "samples": f"{len(d.targets)}" + (f" ({counts})" if counts else ""),
             "folds": folds if d.folds.train else "none: the measure takes all samples at once",
@@ -285,6 +304,14 @@ class Plan:
     __repr__ = __str__
 
 
+def _of_all(geometry: Geometry) -> str:
+    """Which voxels are centers, where they are every n-th."""
+    if geometry.fill_mask is None:
+        return ""
+    spacing = " x ".join(map(str, geometry.center_spacing))
+    return f"; one of every {spacing} voxels, of {np.count_nonzero(geometry.fill_mask):,}"
+
+
 def _some(names: tuple[str, ...]) -> str:
     """Names, the middle ones of many left out."""
     return ", ".join(names if len(names) <= 12 else (*names[:6], "...", *names[-3:]))
@@ -308,14 +335,23 @@ def array_digest(array: np.ndarray) -> str:
 
 
 def geometry_identity(geometry: Geometry) -> dict[str, Any]:
-    """The part of a plan's identity that says where spheres lie."""
-    return {
+    """The part of a plan's identity that says where spheres lie.
+
+    What is not asked for has no field, so that results begun before there was such a thing can go on.
+    """
+    fields = {
         "affine": geometry.affine.tolist(),
         "mask": array_digest(geometry.mask),
         "centers": array_digest(geometry.process_mask),
         "radius_mm": geometry.radius_mm,
         "rim_tolerance": RIM_TOLERANCE,
     }
+    if geometry.n_voxels is not None:
+        fields["n_voxels"] = geometry.n_voxels
+    if geometry.fill_mask is not None:
+        fields["center_spacing"] = list(geometry.center_spacing)
+        fields["fill_mask"] = array_digest(geometry.fill_mask)
+    return fields
 
 
 def design_identity(design: Design) -> dict[str, Any]:
@@ -364,9 +400,10 @@ def fit_memory(plan: Plan, memory_limit_bytes: int | None, *, may_shrink: bool) 
         if plan.worker_bytes <= memory_limit_bytes:
             return plan
     advice = "select fewer samples" if may_shrink else "pass a smaller block_centers (or none)"
+    size = "radius_mm" if plan.geometry.n_voxels is None else "n_voxels"
     raise PlanError(
         f"a worker needs about {format_bytes(plan.worker_bytes)}, memory_limit is "
-        f"{format_bytes(memory_limit_bytes)}; {advice}, use a smaller radius_mm, or raise the limit"
+        f"{format_bytes(memory_limit_bytes)}; {advice}, use a smaller {size}, or raise the limit"
     )
 
 
