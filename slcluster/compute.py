@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from slcluster.blocks import Window, block_window
+from slcluster.blocks import Window
 from slcluster.errors import BlockError, one_line
 from slcluster.estimators import ENGINES
 from slcluster.kernels.generic import SphereFailure, cross_validate
@@ -72,7 +72,7 @@ def compute_block(plan: Plan, number: int) -> BlockScores:
         If the slab cannot be read.
     """
     centers = plan.block(number)
-    window = block_window(centers, plan.geometry.halo, plan.geometry.shape)
+    window = plan.geometry.window(centers)
     return score_centers(plan, centers, read_slab(plan, window), window, name=f"block {number}")
 
 

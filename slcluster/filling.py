@@ -6,8 +6,9 @@ but a guess from its neighbours: a filled Dataset says so, and which of its voxe
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from slcluster.errors import InputError
 from slcluster.kernels.spheres import find_spheres, nearest_offsets
 from slcluster.schema import RESULT, grid_affine, validate
 
-__all__ = ["METHODS", "Method", "fill_centers", "lattice_remainder", "mark_centers"]
+__all__ = ["METHODS", "Method", "fill_centers", "lattice_remainder", "mark_centers", "on_lattice"]
 
 _XYZ = ("x", "y", "z")
 
@@ -53,6 +54,13 @@ def lattice_remainder(indices: np.ndarray, spacing: int) -> np.ndarray:
     step = abs(int(indices[1] - indices[0])) if len(indices) > 1 else 1
     remainder: np.ndarray = (indices // step) % spacing
     return remainder
+
+
+def on_lattice(axes: Iterable[np.ndarray], spacing: Iterable[int]) -> np.ndarray:
+    """Where centers can be on a grid with these axes: bool (nx, ny, nz)."""
+    on_axes = [lattice_remainder(axis, n) == 0 for axis, n in zip(axes, spacing, strict=True)]
+    lattice: np.ndarray = functools.reduce(np.logical_and.outer, on_axes)
+    return lattice
 
 
 def mark_centers(maps: xr.Dataset, is_center: np.ndarray, fill_mask: np.ndarray | None) -> xr.Dataset:
@@ -205,10 +213,8 @@ def _checked(result: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
         raise InputError("fill the result before you take a slice of it: its maps have lost an axis")
     is_center, fill_mask = (np.asarray(mark.transpose(*_XYZ).values) for mark in marks)
     spacing = [int(n) for n in result.attrs["center_spacing"]]
-    i, j, k = np.ix_(
-        *(lattice_remainder(result[name].values, n) == 0 for name, n in zip(_XYZ, spacing, strict=True))
-    )
-    if not is_center.any() or (is_center & ~(i & j & k)).any():
+    lattice = on_lattice([result[name].values for name in _XYZ], spacing)
+    if not is_center.any() or (is_center & ~lattice).any():
         raise InputError(
             "fill the result before you take some of its voxels: its centers are no lattice here"
         )

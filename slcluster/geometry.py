@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.errors import GeometryError, InputError, warn_caller
-from slcluster.filling import lattice_remainder
+from slcluster.filling import on_lattice
 from slcluster.io import read_mask
 from slcluster.kernels.spheres import nearest_offsets, sphere_halo, sphere_offsets, sphere_sizes
 from slcluster.plan import Geometry
@@ -145,8 +145,7 @@ def _thinned(wanted: np.ndarray, axes: tuple[np.ndarray, ...], spacing: tuple[in
     """Of the voxels that are wanted those on the lattice of centers, which begins at the source's first voxel."""
     if spacing == (1, 1, 1):
         return wanted
-    i, j, k = np.ix_(*(lattice_remainder(axis, n) == 0 for axis, n in zip(axes, spacing, strict=True)))
-    thinned: np.ndarray = wanted & i & j & k
+    thinned: np.ndarray = wanted & on_lattice(axes, spacing)
     if not thinned.any():
         raise GeometryError(
             f"center_spacing={spacing} leaves no center: none of the {np.count_nonzero(wanted)} voxels has indices "

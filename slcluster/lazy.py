@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
-from slcluster.blocks import Window, block_window, centers_in, grid_chunks
+from slcluster.blocks import Window, centers_in, grid_chunks
 from slcluster.compute import read_slab, score_centers
 from slcluster.filling import mark_centers
 from slcluster.maps import fold_mean, maps_dataset, plan_attrs, scatter
@@ -77,7 +77,7 @@ def _block_from_store(plan: Plan, chunks: Chunks, block_id: tuple[int, ...]) -> 
     centers = centers_in(plan.geometry.process_mask, cell)
     if not len(centers):
         return _score_cell(plan, centers, None, cell, cell)
-    window = block_window(centers, plan.geometry.halo, plan.geometry.shape)
+    window = plan.geometry.window(centers)
     return _score_cell(plan, centers, read_slab(plan, window), window, cell)
 
 

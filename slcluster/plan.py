@@ -20,7 +20,7 @@ from slcluster import blocks
 from slcluster.errors import PlanError
 from slcluster.estimators import Layout, Measure
 from slcluster.kernels.folds import Folds
-from slcluster.kernels.spheres import RIM_TOLERANCE
+from slcluster.kernels.spheres import RIM_TOLERANCE, nearest_halo
 from slcluster.sizes import format_bytes
 
 __all__ = ["Design", "Geometry", "Plan", "array_digest", "choose_block_centers", "fit_memory"]
@@ -52,7 +52,7 @@ class Geometry:
     offsets : int64 (n_offsets, 3)
         In C order; with ``n_voxels`` from near to far.
     halo : three ints
-        Voxels a block reads beyond its own centers.
+        Voxels a block reads beyond its own centers, at most.
     centers_ijk : int32 (n_centers, 3)
         In block order: block ``i`` is ``centers_ijk[i * block_centers:(i + 1) * block_centers]``.
     sphere_size : int32 (n_centers,)
@@ -90,6 +90,16 @@ class Geometry:
     def shape(self) -> tuple[int, int, int]:
         nx, ny, nz = self.mask.shape
         return nx, ny, nz
+
+    def window(self, centers_ijk: np.ndarray) -> blocks.Window:
+        """The voxels that a block of these centers reads."""
+        window = blocks.block_window(centers_ijk, self.halo, self.shape)
+        if self.n_voxels is None:
+            return window
+        # One voxel far from all others sets the halo of the plan; the spheres of most blocks reach less far.
+        origin = [part.start for part in window]
+        halo = nearest_halo(centers_ijk - origin, self.mask[window], self.offsets, self.n_voxels)
+        return blocks.block_window(centers_ijk, halo, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,15 +241,11 @@ class Plan:
     @cached_property
     def worker_bytes(self) -> int:
         """Projected peak of one worker process with one thread, at the block with the largest window."""
-        geometry, design = self.geometry, self.design
+        design = self.design
         n_read = self.design.read_span(self.detrend)
         n_read_samples = n_read.stop - n_read.start
         largest = max(
-            int(
-                np.prod(
-                    blocks.window_shape(blocks.block_window(self.block(i), geometry.halo, geometry.shape))
-                )
-            )
+            int(np.prod(blocks.window_shape(self.geometry.window(self.block(i)))))
             for i in range(self.n_blocks)
         )
         in_float = 8 if self.detrend or self.standardize else max(4, self.value_bytes)

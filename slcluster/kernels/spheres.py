@@ -25,6 +25,7 @@ __all__ = [
     "RIM_TOLERANCE",
     "Spheres",
     "find_spheres",
+    "nearest_halo",
     "nearest_offsets",
     "sphere_halo",
     "sphere_offsets",
@@ -164,6 +165,15 @@ def nearest_offsets(
             # Centers with nothing in reach need no offset, but a halo has to come from one.
             return offsets[:n_needed] if n_needed else np.zeros((1, 3), np.int64)
         reach_mm *= 1.5
+
+
+def nearest_halo(
+    centers_ijk: np.ndarray, mask: np.ndarray, offsets: np.ndarray, n_voxels: int
+) -> tuple[int, int, int]:
+    """Halo of these centers alone: no more of the offsets than they need for their nearest voxels."""
+    parts = _nearest(centers_ijk, mask, offsets, n_voxels)
+    n_needed = max((int(places.max(initial=-1)) + 1 for _, places, _, _ in parts), default=0)
+    return sphere_halo(offsets[: max(1, n_needed)])
 
 
 def _near_first(offsets: np.ndarray, linear: np.ndarray, *, is_all: bool) -> np.ndarray:
