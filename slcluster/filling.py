@@ -111,7 +111,7 @@ def fill_centers(result: xr.Dataset, *, method: Method = "linear") -> xr.Dataset
     ------
     InputError
         An unknown method; no result of a searchlight; every voxel is a center; filled already; or sliced so that
-        the centers are no lattice any more.
+        the centers are no lattice any more. A :class:`~slcluster.errors.SchemaError` where axes were swapped.
 
     Notes
     -----
@@ -143,7 +143,7 @@ def fill_centers(result: xr.Dataset, *, method: Method = "linear") -> xr.Dataset
             output_dtypes=[da.dtype],
             keep_attrs=True,
         )
-        filled[name] = values.transpose(*da.dims).assign_attrs(filled=method)
+        filled[name] = values.assign_attrs(filled=method)
     return validate(result.drop_vars("fill_mask").assign(filled).assign_attrs(filled=method), RESULT)
 
 
@@ -211,7 +211,8 @@ def _checked(result: Any) -> tuple[np.ndarray, np.ndarray, list[int]]:
     marks = [result[name] for name in ("is_center", "fill_mask")]
     if any(set(mark.dims) != set(_XYZ) for mark in marks):
         raise InputError("fill the result before you take a slice of it: its maps have lost an axis")
-    is_center, fill_mask = (np.asarray(mark.transpose(*_XYZ).values) for mark in marks)
+    validate(result, RESULT)
+    is_center, fill_mask = (np.asarray(mark.values) for mark in marks)
     spacing = [int(n) for n in result.attrs["center_spacing"]]
     lattice = on_lattice([result[name].values for name in _XYZ], spacing)
     if not is_center.any() or (is_center & ~lattice).any():

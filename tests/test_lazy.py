@@ -68,7 +68,7 @@ def _assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
     with_radius=st.booleans(),
     seed=st.integers(0, 20),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_sphere_sees_its_neighbours_and_nothing_else(
     affine: np.ndarray,
     shape: tuple[int, int, int],
