@@ -17,6 +17,7 @@ _HOME = {
     "RSA": "estimators",
     "SearchLight": "estimator",
     "f_score": "inference",
+    "fill_centers": "filling",
     "ingest": "ingest",
     "make_cluster": "cluster",
     "onsets": "lags",
@@ -38,6 +39,7 @@ __all__ = [
     "SearchLight",
     "__version__",
     "f_score",
+    "fill_centers",
     "ingest",
     "make_cluster",
     "onsets",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from slcluster.cluster import make_cluster
     from slcluster.estimator import SearchLight
     from slcluster.estimators import RSA, Crossnobis
+    from slcluster.filling import fill_centers
     from slcluster.inference import f_score
     from slcluster.ingest import ingest
     from slcluster.io import to_nifti

@@ -14,8 +14,10 @@ import xarray as xr
 
 from slcluster import estimators
 from slcluster.errors import PlanError, StoreError
+from slcluster.filling import mark_centers
+from slcluster.geometry import offsets_of
 from slcluster.kernels.folds import Folds, from_ranks, to_ranks
-from slcluster.kernels.spheres import sphere_halo, sphere_offsets
+from slcluster.kernels.spheres import sphere_halo
 from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
 from slcluster.schema import SCHEMA_VERSION
@@ -64,6 +66,8 @@ def create(plan: Plan, path: Path) -> None:
         "test_rank": (("fold", "sample"), to_ranks(d.folds.test, n_samples)),
         **({} if d.weights is None else {"weights": (("sample",), d.weights)}),
     }
+    if g.fill_mask is not None:
+        constants["fill_mask"] = (("x", "y", "z"), g.fill_mask)
     create_result(
         path,
         n_centers=plan.n_centers,
@@ -115,7 +119,7 @@ def stored_plan(path: str | Path) -> Plan:
         source_path=attrs["source_path"],
         source_digest=attrs["source_digest"],
         value_bytes=attrs["value_bytes"],
-        geometry=_stored_geometry(arrays, identity["radius_mm"]),
+        geometry=_stored_geometry(arrays, identity),
         design=_stored_design(arrays, json.loads(attrs["classes"])),
         estimator=estimator,
         scorer=scorer,
@@ -176,10 +180,12 @@ def _stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
     return estimators.Layout(tuple(dims), tuple(map(tuple, labels)), tuple(tables), tuple(classes))
 
 
-def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geometry:
-    mask, affine = arrays["mask"], arrays["grid_affine"]
-    nx, ny, nz = mask.shape
-    offsets = sphere_offsets(affine, radius_mm, (nx, ny, nz))
+def _stored_geometry(arrays: Mapping[str, np.ndarray], identity: Mapping[str, Any]) -> Geometry:
+    mask, affine, centers = arrays["mask"], arrays["grid_affine"], arrays["center_ijk"]
+    # Stores of before there was a number of voxels or a spacing lack their fields.
+    radius_mm, n_voxels = identity["radius_mm"], identity.get("n_voxels")
+    i, j, k = identity.get("center_spacing", (1, 1, 1))
+    offsets = offsets_of(affine, centers, mask, radius_mm, n_voxels)
     return Geometry(
         affine=affine,
         axes=(arrays["x"], arrays["y"], arrays["z"]),
@@ -188,8 +194,11 @@ def _stored_geometry(arrays: Mapping[str, np.ndarray], radius_mm: float) -> Geom
         radius_mm=radius_mm,
         offsets=offsets,
         halo=sphere_halo(offsets),
-        centers_ijk=arrays["center_ijk"],
+        centers_ijk=centers,
         sphere_size=arrays["sphere_size"],
+        n_voxels=n_voxels,
+        center_spacing=(i, j, k),
+        fill_mask=arrays.get("fill_mask"),
     )
 
 
@@ -244,7 +253,7 @@ def open_result(path: str | Path) -> xr.Dataset:
         ]
     )
     step[:3, 3] = [arrays[name][0] for name in "xyz"]
-    return maps_dataset(
+    maps = maps_dataset(
         scatter(centers, over_folds(score_fold, layout), shape, np.nan),
         scatter(centers, score_fold, shape, np.nan),
         scatter(centers, arrays["sphere_size"], shape, 0),
@@ -259,6 +268,7 @@ def open_result(path: str | Path) -> xr.Dataset:
             "n_unconverged": int(arrays["n_unconverged"].sum()),
         },
     )
+    return mark_centers(maps, arrays["process_mask"], arrays.get("fill_mask"))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from slcluster.blocks import Window, block_window
+from slcluster.blocks import Window
 from slcluster.errors import BlockError, one_line
 from slcluster.estimators import ENGINES, TableScorer, weight_argument
 from slcluster.kernels.folds import Folds
@@ -73,7 +73,7 @@ def compute_block(plan: Plan, number: int) -> BlockScores:
         If the slab cannot be read.
     """
     centers = plan.block(number)
-    window = block_window(centers, plan.geometry.halo, plan.geometry.shape)
+    window = plan.geometry.window(centers)
     return score_centers(plan, centers, read_slab(plan, window), window, name=f"block {number}")
 
 
@@ -107,7 +107,7 @@ def score_centers(
     mask = geometry.mask[window]
     span = design.read_span(plan.detrend)
     origin = np.array([part.start for part in window])
-    spheres = find_spheres(centers - origin, mask, geometry.offsets)
+    spheres = find_spheres(centers - origin, mask, geometry.offsets, geometry.n_voxels)
     bold = prepare(
         slab[mask],
         design.all_runs[span],

@@ -151,15 +151,15 @@ def _shifted(ds: xr.Dataset, starts: np.ndarray, lag: int) -> xr.Dataset:
 
 
 def _joined(maps: list[xr.Dataset], lags: np.ndarray, tr_s: Any) -> xr.Dataset:
-    scores = [name for name in maps[0].data_vars if name != "sphere_size"]
+    fixed = [name for name in ("sphere_size", "is_center", "fill_mask") if name in maps[0]]
     joined = xr.concat(
-        [one[scores] for one in maps],
+        [one.drop_vars(fixed) for one in maps],
         "lag",
         combine_attrs="drop_conflicts",
         coords="minimal",
         compat="override",
     )
-    joined = joined.assign(sphere_size=maps[0]["sphere_size"]).assign_coords(lag=("lag", lags))
+    joined = joined.assign({name: maps[0][name] for name in fixed}).assign_coords(lag=("lag", lags))
     if tr_s is not None:
         joined = joined.assign_coords(lag_s=("lag", lags * float(tr_s), {"units": "s"}))
     return joined

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 from dask.delayed import delayed
 
-from slcluster.blocks import Window, block_window, centers_in, grid_chunks
+from slcluster.blocks import Window, centers_in, grid_chunks
 from slcluster.compute import read_slab, score_centers
+from slcluster.filling import mark_centers
 from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Plan
 from slcluster.store import open_store
@@ -46,7 +47,7 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         over_folds, folds, plan.layout, drop_axis=4, dtype=np.float64, token="searchlight-mean"
     )
     size = scatter(plan.geometry.centers_ijk, plan.geometry.sphere_size, plan.geometry.shape, 0)
-    return maps_dataset(
+    maps = maps_dataset(
         mean.transpose(3, 0, 1, 2),
         folds.transpose(3, 4, 0, 1, 2),
         size,
@@ -56,6 +57,7 @@ def lazy_maps(plan: Plan, ds: xr.Dataset, *, overlap: bool) -> xr.Dataset:
         affine=ds["affine"].values,
         attrs=plan_attrs(plan),
     )
+    return mark_centers(maps, plan.geometry.process_mask, plan.geometry.fill_mask)
 
 
 def _from_store(plan: Plan, shared: Any) -> da.Array:
@@ -77,7 +79,7 @@ def _block_from_store(plan: Plan, chunks: Chunks, block_id: tuple[int, ...]) -> 
     centers = centers_in(plan.geometry.process_mask, cell)
     if not len(centers):
         return _score_cell(plan, centers, None, cell, cell)
-    window = block_window(centers, plan.geometry.halo, plan.geometry.shape)
+    window = plan.geometry.window(centers)
     return _score_cell(plan, centers, read_slab(plan, window), window, cell)
 
 

@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 
 def plan_attrs(plan: Plan) -> dict[str, Any]:
     """What a result says about how it was made: JSON text and plain values, fit for attributes."""
-    design = plan.design
+    design, geometry = plan.design, plan.geometry
     attrs: dict[str, Any] = {
         **plan.attrs,
         "subject": plan.subject,
@@ -51,7 +51,7 @@ def plan_attrs(plan: Plan) -> dict[str, Any]:
         "identity": json.dumps(plan.identity, sort_keys=True),
         "estimator": " ".join(repr(plan.estimator).split()),
         "engine": plan.engine,
-        "radius_mm": plan.geometry.radius_mm,
+        "center_spacing": list(geometry.center_spacing),
         "n_centers": plan.n_centers,
         "n_samples": len(design.targets),
         "n_folds": len(design.folds.train),
@@ -62,6 +62,9 @@ def plan_attrs(plan: Plan) -> dict[str, Any]:
         "min_voxels": plan.min_voxels,
         "versions": json.dumps(versions()),
     }
+    for name, size in (("radius_mm", geometry.radius_mm), ("n_voxels", geometry.n_voxels)):
+        if size is not None:
+            attrs[name] = size
     if plan.chance is not None:
         attrs["chance"] = plan.chance
     return attrs

@@ -20,7 +20,7 @@ from slcluster import blocks
 from slcluster.errors import PlanError
 from slcluster.estimators import Layout, Measure
 from slcluster.kernels.folds import Folds
-from slcluster.kernels.spheres import RIM_TOLERANCE
+from slcluster.kernels.spheres import RIM_TOLERANCE, nearest_halo
 from slcluster.sizes import format_bytes
 
 __all__ = ["Design", "Geometry", "Plan", "array_digest", "choose_block_centers", "fit_memory"]
@@ -47,30 +47,59 @@ class Geometry:
         Voxel indices of the source along x, y and z.
     mask, process_mask : bool (nx, ny, nz)
         Voxels that may be features, voxels that are centers.
-    radius_mm : float
+    radius_mm : float or None
+        None where spheres are a number of voxels alone.
     offsets : int64 (n_offsets, 3)
+        In C order; with ``n_voxels`` from near to far.
     halo : three ints
-        Voxels a block reads beyond its own centers.
+        Voxels a block reads beyond its own centers, at most.
     centers_ijk : int32 (n_centers, 3)
         In block order: block ``i`` is ``centers_ijk[i * block_centers:(i + 1) * block_centers]``.
     sphere_size : int32 (n_centers,)
         Mask voxels in each sphere.
+    n_voxels : int or None
+        Voxels of a sphere, at most: those nearest to its center.
+    center_spacing : three ints
+        Every how many-th voxel along each axis is a center.
+    fill_mask : bool (nx, ny, nz) or None
+        Voxels of which ``process_mask`` is every n-th; None where it is all of them.
     """
 
     affine: np.ndarray
     axes: tuple[np.ndarray, np.ndarray, np.ndarray]
     mask: np.ndarray
     process_mask: np.ndarray
-    radius_mm: float
+    radius_mm: float | None
     offsets: np.ndarray
     halo: tuple[int, int, int]
     centers_ijk: np.ndarray
     sphere_size: np.ndarray
+    n_voxels: int | None = None
+    center_spacing: tuple[int, int, int] = (1, 1, 1)
+    fill_mask: np.ndarray | None = None
+
+    @property
+    def sphere_rule(self) -> str:
+        """What makes a voxel one of a sphere, in words."""
+        radius = "" if self.radius_mm is None else f"{self.radius_mm:g} mm"
+        if self.n_voxels is None:
+            return radius
+        return f"the {self.n_voxels} nearest voxels{radius and f' within {radius}'}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
         nx, ny, nz = self.mask.shape
         return nx, ny, nz
+
+    def window(self, centers_ijk: np.ndarray) -> blocks.Window:
+        """The voxels that a block of these centers reads."""
+        window = blocks.block_window(centers_ijk, self.halo, self.shape)
+        if self.n_voxels is None:
+            return window
+        # One voxel far from all others sets the halo of the plan; the spheres of most blocks reach less far.
+        origin = [part.start for part in window]
+        halo = nearest_halo(centers_ijk - origin, self.mask[window], self.offsets, self.n_voxels)
+        return blocks.block_window(centers_ijk, halo, self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,15 +244,11 @@ class Plan:
     @cached_property
     def worker_bytes(self) -> int:
         """Projected peak of one worker process with one thread, at the block with the largest window."""
-        geometry, design = self.geometry, self.design
+        design = self.design
         n_read = self.design.read_span(self.detrend)
         n_read_samples = n_read.stop - n_read.start
         largest = max(
-            int(
-                np.prod(
-                    blocks.window_shape(blocks.block_window(self.block(i), geometry.halo, geometry.shape))
-                )
-            )
+            int(np.prod(blocks.window_shape(self.geometry.window(self.block(i)))))
             for i in range(self.n_blocks)
         )
         in_float = 8 if self.detrend or self.standardize else max(4, self.value_bytes)
@@ -262,8 +287,8 @@ class Plan:
         return {
             "subject": self.subject,
             "grid": f"{' x '.join(map(str, g.shape))} voxels, {np.count_nonzero(g.mask):,} in the mask",
-            "centers": f"{self.n_centers:,} in {self.n_blocks:,} blocks of {self.block_centers:,}",
-            "spheres": f"{g.radius_mm:g} mm: {sizes.min()} to {sizes.max()} voxels, median {np.median(sizes):g}; "
+            "centers": f"{self.n_centers:,} in {self.n_blocks:,} blocks of {self.block_centers:,}{_of_all(g)}",
+            "spheres": f"{g.sphere_rule}: {sizes.min()} to {sizes.max()} voxels, median {np.median(sizes):g}; "
             f"halo {' x '.join(map(str, g.halo))} voxels",
             "samples": f"{len(d.targets)}"
             + (f" ({counts})" if counts else "")
@@ -296,6 +321,14 @@ class Plan:
     __repr__ = __str__
 
 
+def _of_all(geometry: Geometry) -> str:
+    """Which voxels are centers, where they are every n-th."""
+    if geometry.fill_mask is None:
+        return ""
+    spacing = " x ".join(map(str, geometry.center_spacing))
+    return f"; one of every {spacing} voxels, of {np.count_nonzero(geometry.fill_mask):,}"
+
+
 def _some(names: tuple[str, ...]) -> str:
     """Names, the middle ones of many left out."""
     return ", ".join(names if len(names) <= 12 else (*names[:6], "...", *names[-3:]))
@@ -319,14 +352,23 @@ def array_digest(array: np.ndarray) -> str:
 
 
 def geometry_identity(geometry: Geometry) -> dict[str, Any]:
-    """The part of a plan's identity that says where spheres lie."""
-    return {
+    """The part of a plan's identity that says where spheres lie.
+
+    What is not asked for has no field, so that results begun before there was such a thing can go on.
+    """
+    fields = {
         "affine": geometry.affine.tolist(),
         "mask": array_digest(geometry.mask),
         "centers": array_digest(geometry.process_mask),
         "radius_mm": geometry.radius_mm,
         "rim_tolerance": RIM_TOLERANCE,
     }
+    if geometry.n_voxels is not None:
+        fields["n_voxels"] = geometry.n_voxels
+    if geometry.fill_mask is not None:
+        fields["center_spacing"] = list(geometry.center_spacing)
+        fields["fill_mask"] = array_digest(geometry.fill_mask)
+    return fields
 
 
 def design_identity(design: Design) -> dict[str, Any]:
@@ -376,9 +418,10 @@ def fit_memory(plan: Plan, memory_limit_bytes: int | None, *, may_shrink: bool) 
         if plan.worker_bytes <= memory_limit_bytes:
             return plan
     advice = "select fewer samples" if may_shrink else "pass a smaller block_centers (or none)"
+    size = "radius_mm" if plan.geometry.n_voxels is None else "n_voxels"
     raise PlanError(
         f"a worker needs about {format_bytes(plan.worker_bytes)}, memory_limit is "
-        f"{format_bytes(memory_limit_bytes)}; {advice}, use a smaller radius_mm, or raise the limit"
+        f"{format_bytes(memory_limit_bytes)}; {advice}, use a smaller {size}, or raise the limit"
     )
 
 

@@ -11,11 +11,9 @@ import xarray as xr
 
 from slcluster import estimators
 from slcluster.design import make_design
-from slcluster.errors import GeometryError, InputError, warn_caller
-from slcluster.io import read_mask
-from slcluster.kernels.spheres import sphere_halo, sphere_offsets, sphere_sizes
+from slcluster.errors import GeometryError, InputError
+from slcluster.geometry import check_counts, make_geometry
 from slcluster.plan import (
-    Geometry,
     Plan,
     choose_block_centers,
     design_identity,
@@ -23,7 +21,7 @@ from slcluster.plan import (
     geometry_identity,
     with_blocks,
 )
-from slcluster.schema import SCHEMA_VERSION, SUBJECT, grid_affine, on_axes, validate
+from slcluster.schema import SCHEMA_VERSION, SUBJECT, validate
 from slcluster.sizes import parse_bytes
 from slcluster.store import open_source, source_of
 
@@ -37,7 +35,8 @@ _NONFINITE = ("error", "zero", "exclude")
 def plan(
     ds: xr.Dataset,
     *,
-    radius_mm: float,
+    radius_mm: float | None = None,
+    n_voxels: int | None = None,
     estimator: Any = "svc",
     cv: Any = None,
     groups: str | None = "run",
@@ -47,6 +46,7 @@ def plan(
     sample_weight: str | None = None,
     scoring: Any = "accuracy",
     process_mask: Any = None,
+    center_spacing: int | tuple[int, int, int] = 1,
     standardize: str | None = None,
     detrend: bool = False,
     nonfinite: str = "error",
@@ -62,9 +62,13 @@ def plan(
     ds : xarray.Dataset
         A subject: from :func:`slcluster.open_store`, :func:`slcluster.select`,
         :func:`slcluster.subject_dataset` or :func:`slcluster.simulate`.
-    radius_mm : float
+    radius_mm : float, optional
         Radius of the spheres in mm. A voxel whose distance equals the radius belongs
         (:mod:`slcluster.kernels.spheres`). Below the smallest voxel spacing spheres are single voxels.
+    n_voxels : int, optional
+        Voxels in a sphere: the mask voxels nearest to its center, in mm. Of equally far ones those first in C
+        order are taken. With ``radius_mm`` too, at most so many within the radius; without, always so many, which
+        lie farther out at the rim of the mask. One of the two is needed.
     estimator : str, scikit-learn estimator, measure or function
         A name of :data:`slcluster.estimators.NAMES` or any estimator or pipeline. ``"svc"`` is
         nilearn 0.14's default. A ``random_state`` of None becomes 0. Or a measure of the sphere that is no
@@ -91,6 +95,10 @@ def plan(
     process_mask : path, image or array, optional
         Voxels that are centers, on the Dataset's grid: those that are neither 0 nor NaN. All of the mask where
         not given.
+    center_spacing : int or three ints
+        Make only every n-th voxel of the process mask, along all axes or each, a center. Voxels count from index
+        0 of the source, so that a cropped Dataset and the whole one have the same centers. The others are NaN;
+        :func:`slcluster.fill_centers` fills them.
     standardize : {None, "run", "fold"}
         Z-score every voxel. ``"run"``: the analysed samples of each run (``ddof=1``), as the reference example
         does for its F map; where folds divide a run, its training samples then enter the scale of those it is
@@ -137,13 +145,20 @@ def plan(
     """
     validate(ds, SUBJECT)
     check_preparation(standardize, detrend, known=("run", "fold"))
-    _check_counts(min_voxels=min_voxels, block_centers=block_centers)
+    check_counts(min_voxels=min_voxels, block_centers=block_centers)
     source = source_of(ds)
     fitted = estimators.resolve(estimator)
     scoring, tables = estimators.split_tables(scoring)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)
     is_measure = isinstance(fitted, estimators.Measure)
-    geometry = _geometry(ds, radius_mm, process_mask, usable_mask(ds, nonfinite, detrend=detrend))
+    geometry = make_geometry(
+        ds,
+        usable_mask(ds, nonfinite, detrend=detrend),
+        radius_mm=radius_mm,
+        n_voxels=n_voxels,
+        process_mask=process_mask,
+        center_spacing=center_spacing,
+    )
     design = make_design(
         ds,
         source,
@@ -164,7 +179,7 @@ def plan(
     if min_voxels > largest:
         raise GeometryError(
             f"min_voxels={min_voxels}, but the largest sphere has {largest} voxels: every score would be NaN; "
-            "lower min_voxels or raise radius_mm"
+            f"lower min_voxels or raise {'radius_mm' if n_voxels is None else 'n_voxels'}"
         )
     if is_measure and standardize == "fold":
         raise InputError(f'{fitted!r} takes all samples at once; use standardize="run" or none')
@@ -232,13 +247,6 @@ def check_preparation(standardize: Any, detrend: Any, *, known: tuple[str, ...] 
         raise InputError(f"detrend must be True or False, got {detrend!r}")
 
 
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        is_count = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if value is not None and (not is_count or value < 1):
-            raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-
-
 def usable_mask(ds: xr.Dataset, nonfinite: str, *, detrend: bool) -> np.ndarray:
     """The Dataset's mask after the policy on NaN and infinities: bool (nx, ny, nz).
 
@@ -276,40 +284,3 @@ def usable_mask(ds: xr.Dataset, nonfinite: str, *, detrend: bool) -> np.ndarray:
             'pass nonfinite="exclude" to leave them out or nonfinite="zero" to set the values to 0'
         )
     return mask
-
-
-def _geometry(ds: xr.Dataset, radius_mm: float, process_mask: Any, mask: np.ndarray) -> Geometry:
-    affine = grid_affine(ds)
-    nx, ny, nz = mask.shape
-    try:
-        radius_mm = float("nothing" if isinstance(radius_mm, bool) else radius_mm)
-    except (TypeError, ValueError):
-        raise GeometryError(f"radius_mm must be a number of millimetres, got {radius_mm!r}") from None
-    offsets = sphere_offsets(affine, radius_mm, (nx, ny, nz))
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0).min()
-    if radius_mm < spacing_mm:
-        warn_caller(
-            f"radius_mm={radius_mm:g} is below the smallest voxel spacing ({spacing_mm:g} mm): "
-            "every sphere is a single voxel"
-        )
-    process_mask = on_axes(process_mask, {name: ds[name].values for name in "xyz"}, "process mask")
-    wanted = (
-        mask if process_mask is None else read_mask(process_mask, mask.shape, affine, name="process mask")
-    )
-    centers = np.argwhere(wanted).astype(np.int32)
-    outside = np.count_nonzero(wanted & ~mask)
-    if outside:
-        warn_caller(
-            f"{outside} of {len(centers)} centers lie outside the mask; they are scored from their neighbours in it"
-        )
-    return Geometry(
-        affine=affine,
-        axes=(ds["x"].values, ds["y"].values, ds["z"].values),
-        mask=mask,
-        process_mask=wanted,
-        radius_mm=radius_mm,
-        offsets=offsets,
-        halo=sphere_halo(offsets),
-        centers_ijk=centers,
-        sphere_size=sphere_sizes(centers, mask, offsets),
-    )

@@ -124,6 +124,8 @@ RESULT = Contract(
             ("true", "predicted", "fold", *_XYZ), "f", "the same in each fold", required=False
         ),
         "sphere_size": Variable(_XYZ, "i", "mask voxels in the sphere", "voxel", required=False),
+        "is_center": Variable(_XYZ, "b", "voxels that were computed", required=False),
+        "fill_mask": Variable(_XYZ, "b", "voxels asked for, computed or to be filled", required=False),
         "F": Variable(_XYZ, "f", "one-way ANOVA F between conditions", required=False),
         "p": Variable(_XYZ, "f", "p value of F, uncorrected", required=False),
         "neg_log10_p": Variable(_XYZ, "f", "-log10 p, clipped at 10", required=False),

@@ -46,7 +46,7 @@ def searchlight(
     ds : xarray.Dataset
         A subject, as :func:`slcluster.open_store` returns it, selected or changed as you like.
     **options
-        Everything that :func:`slcluster.plan` takes: ``radius_mm``, ``estimator``, ``cv``, ``scoring``,
+        Everything that :func:`slcluster.plan` takes: ``radius_mm``, ``n_voxels``, ``estimator``, ``cv``, ``scoring``,
         ``process_mask``, ``standardize`` ...
     overlap : bool
         Lazy maps only: cut slabs with ``dask.array.overlap`` instead of reading the store. Same bytes; for
@@ -66,7 +66,8 @@ def searchlight(
     xarray.Dataset
         ``score (x, y, z)``, or ``(metric, x, y, z)`` for several metrics: unweighted mean over folds, NaN
         where there is no center. ``score_fold (metric, fold, x, y, z)``. ``sphere_size (x, y, z)`` int32.
-        ``attrs`` hold every parameter, versions, chance level and class counts.
+        ``attrs`` hold every parameter, versions, chance level and class counts. With ``center_spacing`` also
+        ``is_center`` and ``fill_mask`` (bool), from which :func:`slcluster.fill_centers` fills the other voxels.
 
     Raises
     ------
@@ -114,8 +115,11 @@ def _check_names(options: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[1:])}"
             raise TypeError(f"searchlight() has no argument {name!r}; {hint}")
-    if "radius_mm" not in options:
-        raise TypeError("searchlight() needs radius_mm, the radius of the spheres in millimetres")
+    if not {"radius_mm", "n_voxels"} & set(options):
+        raise TypeError(
+            "searchlight() needs radius_mm, the radius of the spheres in millimetres, or n_voxels, the number of "
+            "voxels in each"
+        )
 
 
 def _is_begun(path: Path, planned: Plan) -> bool:

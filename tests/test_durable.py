@@ -93,6 +93,13 @@ ANALYSES: dict[str, dict[str, Any]] = {
     "prepared": {"standardize": "run", "detrend": True, "min_voxels": 8},
     "shuffled folds": {"cv": GroupShuffleSplit(4, train_size=1, random_state=3)},
     "half of the centers": {"process_mask": np.random.default_rng(2).random((4, 5, 3)) > 0.5},
+    "number of voxels": {"n_voxels": 7, "radius_mm": None},
+    "number of voxels within": {"n_voxels": 7, "block_centers": 2},
+    "every second": {
+        "center_spacing": (2, 1, 2),
+        "block_centers": 2,
+        "process_mask": np.indices((4, 5, 3))[1] > 0,
+    },
     "numbers": {"estimator": Ridge(), "target": "age", "scoring": "r2", "cv": KFold(3)},
     "runs as classes": {"target": "run", "groups": None, "cv": KFold(4, shuffle=True, random_state=0)},
     "samples left out": {"select": {"where": np.arange(24) % 5 != 1}, "detrend": True},
@@ -117,6 +124,11 @@ def test_gone_on_with_from_the_store_alone(name: str, ds: xr.Dataset, tmp_path: 
     expected = slc.searchlight(ds, **{**QUICK, **options, "block_centers": 11})
     assert same(found, expected.compute(scheduler="sync"))
     assert found["score"].dims == expected["score"].dims
+    assert list(found.data_vars) == list(expected.data_vars)
+    for mark in {"is_center", "fill_mask"} & set(expected):
+        np.testing.assert_array_equal(found[mark], expected[mark])
+    for attr in ("radius_mm", "n_voxels", "center_spacing"):
+        assert found.attrs.get(attr) == expected.attrs.get(attr)
     np.testing.assert_array_equal(found["metric"], expected["metric"])
 
 
@@ -192,6 +204,8 @@ CHANGES: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], dict[str, Any], str
     "folds": (lambda ds: ds, {"cv": KFold(3, shuffle=True, random_state=1)}, "folds"),
     "scorer": (lambda ds: ds, {"scoring": "roc_auc"}, "metrics, scoring"),
     "radius": (lambda ds: ds, {"radius_mm": 5.5001}, "radius_mm"),
+    "number of voxels": (lambda ds: ds, {"n_voxels": 7}, "n_voxels"),
+    "spacing": (lambda ds: ds, {"center_spacing": 2}, "center_spacing"),
     "standardize": (lambda ds: ds, {"standardize": "run"}, "standardize"),
     "detrend": (lambda ds: ds, {"detrend": True}, "detrend"),
     "min_voxels": (lambda ds: ds, {"min_voxels": 2}, "min_voxels"),

@@ -64,9 +64,11 @@ def _assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
     block_centers=st.sampled_from([1, 3, 16, 1000]),
     overlap=st.booleans(),
     process=st.booleans(),
+    count=st.sampled_from([None, None, 0.1, 0.5, 1.0]),
+    with_radius=st.booleans(),
     seed=st.integers(0, 20),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_sphere_sees_its_neighbours_and_nothing_else(
     affine: np.ndarray,
     shape: tuple[int, int, int],
@@ -75,6 +77,8 @@ def test_every_sphere_sees_its_neighbours_and_nothing_else(
     block_centers: int,
     overlap: bool,
     process: bool,
+    count: float | None,
+    with_radius: bool,
     seed: int,
 ) -> None:
     """Values tell their voxel and sample; a checksum of all that an estimator saw is held against brute force."""
@@ -85,9 +89,11 @@ def test_every_sphere_sees_its_neighbours_and_nothing_else(
     where.flat[rng.integers(where.size)] = True
     ds = place_dataset(shape, affine, mask=mask)
     radius_mm = reach * np.linalg.norm(affine[:3, :3], axis=0).min()
-    options = {"radius_mm": radius_mm, "estimator": Witness(), "scoring": None, "process_mask": where}
+    n_voxels = None if count is None else max(1, round(count * np.count_nonzero(mask)))
+    size = {"n_voxels": n_voxels} | ({"radius_mm": radius_mm} if with_radius or count is None else {})
+    options = {**size, "estimator": Witness(), "scoring": None, "process_mask": where}
     maps = _quietly(ds, block_centers=block_centers, overlap=overlap, **options).compute(scheduler="sync")
-    assert_saw_its_neighbours(maps, ds, where, affine, radius_mm)
+    assert_saw_its_neighbours(maps, ds, where, affine, size.get("radius_mm", np.inf), n_voxels)
 
 
 @pytest.mark.parametrize(

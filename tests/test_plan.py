@@ -53,6 +53,8 @@ def plan(ds: xr.Dataset) -> Plan:
         {"scoring": ["accuracy"]},
         {"radius_mm": np.float64(5.5)},
         {"min_voxels": np.int64(1)},
+        {"center_spacing": (1, 1, 1)},
+        {"n_voxels": None},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -93,6 +95,9 @@ CHANGES: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
     ),
     "own score": (None, {"scoring": None}, ["scoring"]),
     "process mask": (None, {"process_mask": np.indices((4, 5, 3))[0] > 1}, ["centers"]),
+    "number of voxels": (None, {"n_voxels": 8}, ["n_voxels"]),
+    "number of voxels alone": (None, {"n_voxels": 8, "radius_mm": None}, ["n_voxels", "radius_mm"]),
+    "spacing": (None, {"center_spacing": 2}, ["center_spacing", "centers", "fill_mask"]),
     "standardize": (None, {"standardize": "run"}, ["standardize"]),
     "detrend": (None, {"detrend": True}, ["detrend"]),
     "nonfinite": (None, {"nonfinite": "zero"}, ["nonfinite"]),
@@ -143,6 +148,11 @@ def test_the_store_is_in_the_fingerprint_by_content_and_not_by_path(ds: xr.Datas
     assert one.fingerprint == moved.fingerprint
     other = slc.plan(open_store(write_array_store(ds.assign(bold=ds["bold"] + 1), tmp_path / "c")), **OPTIONS)
     assert other.differences(one.identity) == ["store"]
+
+
+def test_fields_that_older_results_lack_are_there_only_when_asked_for(plan: Plan) -> None:
+    """Else no result begun before would go on."""
+    assert not {"n_voxels", "center_spacing", "fill_mask"} & set(plan.identity)
 
 
 def test_the_identity_is_json_that_comes_back_equal(plan: Plan) -> None:
@@ -232,6 +242,8 @@ def test_what_does_not_fit_is_refused() -> None:
     need = slc.plan(ds, block_centers=4000, **OPTIONS).worker_bytes
     with pytest.raises(PlanError, match=r"pass a smaller block_centers \(or none\), use a smaller radius_mm"):
         slc.plan(ds, memory_limit=need - 1, block_centers=4000, **OPTIONS)
+    with pytest.raises(PlanError, match="use a smaller n_voxels"):
+        slc.plan(ds, memory_limit="100MB", n_voxels=20)
 
 
 def test_bytes_for_people() -> None:
@@ -264,6 +276,16 @@ def test_it_prints_itself(ds: xr.Dataset) -> None:
     ):
         assert said in text, said
     assert repr(plan) == text
+
+
+def test_it_prints_what_spheres_and_centers_are(ds: xr.Dataset) -> None:
+    n = int(ds["mask"].sum())
+    both = slc.plan(ds, n_voxels=8, center_spacing=(1, 2, 2), **OPTIONS)
+    assert "the 8 nearest voxels within 5.5 mm: " in str(both)
+    assert f"; one of every 1 x 2 x 2 voxels, of {n}\n" in str(both)
+    alone = slc.plan(ds, n_voxels=8, memory_limit="2GB")
+    assert "the 8 nearest voxels: 8 to 8 voxels, median 8; halo" in str(alone)
+    assert "one of every" not in str(alone)
 
 
 def test_folds_of_unequal_size_and_regressions_print_too(ds: xr.Dataset) -> None:

@@ -48,6 +48,13 @@ def test_a_radius_that_is_no_number(ds: xr.Dataset, radius_mm: Any) -> None:
     _refused(ds, GeometryError, "radius_mm must be a number of millimetres, got", radius_mm=radius_mm)
 
 
+def test_neither_a_radius_nor_a_number_of_voxels(ds: xr.Dataset) -> None:
+    words = "got None; or pass n_voxels, the number of voxels in a sphere"
+    _refused(ds, GeometryError, words, radius_mm=None)
+    with pytest.raises(GeometryError, match=words):
+        slc.plan(ds)
+
+
 def test_a_radius_below_the_voxel_spacing_is_allowed_with_a_warning(ds: xr.Dataset) -> None:
     with pytest.warns(UserWarning, match=r"radius_mm=1.5 is below the smallest voxel spacing \(3.02\d* mm\)"):
         plan = slc.plan(ds, radius_mm=1.5)
@@ -62,6 +69,87 @@ def test_warnings_point_at_the_callers_line(ds: xr.Dataset) -> None:
         with pytest.warns(UserWarning, match="below the smallest") as caught:
             call(ds, radius_mm=1.5)
         assert caught[0].filename == __file__
+
+
+# --- a number of voxels
+
+
+def test_more_voxels_than_the_mask_has(ds: xr.Dataset) -> None:
+    n = int(ds["mask"].sum())
+    words = f"n_voxels={n + 1}, but the mask has only {n} voxels; pass fewer"
+    _refused(ds, GeometryError, words, radius_mm=None, n_voxels=n + 1)
+    whole = slc.plan(ds, n_voxels=n).geometry
+    assert set(whole.sphere_size) == {n}
+    assert all(halo <= size - 1 for halo, size in zip(whole.halo, whole.shape, strict=True))
+    assert slc.plan(ds, n_voxels=n + 1, radius_mm=5.5).geometry.sphere_size.max() < n
+
+
+def test_a_number_of_voxels_within_a_radius(ds: xr.Dataset) -> None:
+    within = slc.plan(ds, radius_mm=5.5).geometry.sphere_size
+    both = slc.plan(ds, radius_mm=5.5, n_voxels=6).geometry
+    assert sorted(both.sphere_size) == sorted(np.minimum(within, 6))
+    assert set(slc.plan(ds, n_voxels=6).geometry.sphere_size) == {6}
+    _refused(ds, GeometryError, "lower min_voxels or raise n_voxels", n_voxels=6, min_voxels=7)
+
+
+def test_one_voxel_far_out_does_not_make_every_block_read_the_grid() -> None:
+    mask = np.zeros((5, 4, 24), bool)
+    mask[1:4, :, :8] = mask[2, 2, 23] = True
+    ds = place_dataset((5, 4, 24), OBLIQUE, mask=mask)
+    plan = slc.plan(ds, n_voxels=12, block_centers=8)
+    assert plan.geometry.halo[2] >= 16
+    windows = [plan.geometry.window(plan.block(i)) for i in range(plan.n_blocks)]
+    *others, last = sorted(z.stop - z.start for _, _, z in windows)
+    assert max(others) < 12
+    assert last >= 17
+    assert plan.worker_bytes < slc.plan(ds, n_voxels=12, block_centers=97).worker_bytes
+
+
+# --- every n-th voxel
+
+
+@pytest.mark.parametrize("spacing", [2, 3, (1, 2, 3), np.array([2, 1, 1]), [1, 1, 2]])
+def test_centers_are_every_nth_voxel(ds: xr.Dataset, spacing: Any) -> None:
+    plan = slc.plan(ds, radius_mm=5.5, center_spacing=spacing)
+    each = np.broadcast_to(spacing, 3)
+    expected = ds["mask"].values & (np.indices((4, 5, 3)) % each[:, None, None, None] == 0).all(axis=0)
+    assert np.array_equal(plan.geometry.process_mask, expected)
+    assert sorted(map(tuple, plan.geometry.centers_ijk)) == sorted(map(tuple, np.argwhere(expected)))
+    assert np.array_equal(plan.geometry.fill_mask, ds["mask"].values)
+    assert plan.geometry.center_spacing == tuple(each)
+    assert slc.plan(ds, radius_mm=5.5, center_spacing=(1, 1, 1)).geometry.fill_mask is None
+
+
+def test_a_crop_has_the_centers_of_the_whole(ds: xr.Dataset) -> None:
+    options: dict[str, Any] = {"radius_mm": 5.5, "center_spacing": (2, 2, 1)}
+
+    def voxels(part: xr.Dataset) -> set[tuple[int, ...]]:
+        geometry = slc.plan(part, **options).geometry
+        return {tuple(int(a[i]) for a, i in zip(geometry.axes, c, strict=True)) for c in geometry.centers_ijk}
+
+    whole = voxels(ds)
+    assert voxels(ds.isel(x=slice(1, None), y=slice(1, 4))) == {
+        (i, j, k) for i, j, k in whole if i and 0 < j < 4
+    }
+    assert voxels(ds.isel(x=slice(None, None, -1))) == whole
+    # A coarser grid is counted in its own voxels: of 1 and 3 along x, the first.
+    assert {i for i, _, _ in voxels(ds.isel(x=slice(1, None, 2)))} == {1}
+
+
+@pytest.mark.parametrize(
+    "spacing", [0, -2, 2.0, True, "2", None, (2, 2), (2, 2, 0), (1, 2.5, 1), [[2], 2, 2]]
+)
+def test_a_spacing_that_is_none(ds: xr.Dataset, spacing: Any) -> None:
+    words = "center_spacing must be a whole number of at least 1, or three of them for x, y and z, got"
+    _refused(ds, InputError, words, center_spacing=spacing)
+
+
+def test_a_spacing_that_leaves_no_center(ds: xr.Dataset) -> None:
+    words = (
+        r"center_spacing=\(2, 2, 2\) leaves no center: none of the \d+ voxels .*center_spacing=\(2, 2, 1\)"
+    )
+    _refused(ds.isel(z=[1]), GeometryError, words, center_spacing=2)
+    assert slc.plan(ds.isel(z=[1]), radius_mm=5.5, center_spacing=(2, 2, 1)).n_centers
 
 
 # --- masks
@@ -265,6 +353,9 @@ def test_a_labelled_process_mask_lies_where_its_indices_say(ds: xr.Dataset) -> N
         ({"min_voxels": 1000}, "the largest sphere has .* voxels: every score would be NaN"),
         ({"scoring": "r2"}, "scoring='r2' is for predicted numbers; pass scoring='accuracy'"),
         ({"scoring": {"mine": make_scorer(r2_score)}}, "scoring='mine' is for predicted numbers"),
+        ({"n_voxels": 0}, "n_voxels must be a whole number of at least 1, got 0"),
+        ({"n_voxels": 10.0}, r"n_voxels must be a whole number of at least 1, got 10\.0"),
+        ({"n_voxels": "many"}, "n_voxels must be a whole number of at least 1, got 'many'"),
         ({"block_centers": -1}, "block_centers must be a whole number of at least 1, got -1"),
         ({"block_centers": "many"}, "block_centers must be a whole number of at least 1, got 'many'"),
         (

@@ -101,6 +101,29 @@ def spheres_by_distance(
     return [flat[np.linalg.norm(world_mm - center, axis=1) <= limit_mm] for center in centers_mm]
 
 
+def spheres_by_count(
+    centers: np.ndarray, mask: np.ndarray, affine: np.ndarray, n_voxels: int, radius_mm: float = np.inf
+) -> list[np.ndarray]:
+    """Flat indices of the ``n_voxels`` mask voxels nearest to every center, ascending; of those within a radius.
+
+    A list sorted twice: by distance, then equally far ones (within the tolerance) by place.
+    """
+    found = []
+    flat = np.flatnonzero(mask)
+    world_mm = np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]
+    for center_mm in centers @ affine[:3, :3].T + affine[:3, 3]:
+        distances = np.linalg.norm(world_mm - center_mm, axis=1)
+        shells: list[tuple[float, list[int]]] = []
+        for distance, voxel in sorted(zip(distances.tolist(), flat.tolist(), strict=True)):
+            if not shells or distance > shells[-1][0] * (1 + RIM_TOLERANCE) + 1e-9:
+                shells.append((distance, []))
+            shells[-1][1].append(voxel)
+        inside = [shell for distance, shell in shells if distance <= radius_mm * (1 + RIM_TOLERANCE)]
+        nearest = [voxel for shell in inside for voxel in sorted(shell)]
+        found.append(np.array(sorted(nearest[:n_voxels]), dtype=int))
+    return found
+
+
 def leave_one_run_out(ds: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
     """Folds written out: train on all runs but one, test on that one, in the order of the runs."""
     runs = ds["run"].values
@@ -108,7 +131,12 @@ def leave_one_run_out(ds: xr.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def expected_scores(
-    ds: xr.Dataset, estimator: BaseEstimator, centers: np.ndarray, affine: np.ndarray, radius_mm: float
+    ds: xr.Dataset,
+    estimator: BaseEstimator,
+    centers: np.ndarray,
+    affine: np.ndarray,
+    radius_mm: float,
+    n_voxels: int | None = None,
 ) -> np.ndarray:
     """Scores (n_centers, n_runs) of an estimator with a ``score`` of its own, one run left out at a time.
 
@@ -119,7 +147,7 @@ def expected_scores(
     flat, y = bold.reshape(-1, bold.shape[-1]), np.array(ds["condition"].values.tolist())
     folds = leave_one_run_out(ds)
     scores = np.full((len(centers), len(folds)), np.nan)
-    spheres = spheres_by_distance(centers, ds["mask"].values, affine, radius_mm)
+    spheres = _spheres(centers, ds["mask"].values, affine, radius_mm, n_voxels)
     for row, sphere in zip(scores, spheres, strict=True):
         if len(sphere):
             x = flat[sphere].T
@@ -127,16 +155,30 @@ def expected_scores(
     return scores
 
 
+def _spheres(
+    centers: np.ndarray, mask: np.ndarray, affine: np.ndarray, radius_mm: float, n_voxels: int | None
+) -> list[np.ndarray]:
+    if n_voxels is None:
+        return spheres_by_distance(centers, mask, affine, radius_mm)
+    return spheres_by_count(centers, mask, affine, n_voxels, radius_mm)
+
+
 def assert_saw_its_neighbours(
-    maps: xr.Dataset, ds: xr.Dataset, where: np.ndarray, affine: np.ndarray, radius_mm: float
+    maps: xr.Dataset,
+    ds: xr.Dataset,
+    where: np.ndarray,
+    affine: np.ndarray,
+    radius_mm: float,
+    n_voxels: int | None = None,
 ) -> None:
     """Hold maps of :class:`Witness` against brute force, at the centers ``where`` and beside them."""
     centers = np.argwhere(where)
-    expected = expected_scores(ds, Witness(), centers, affine, radius_mm)
+    expected = expected_scores(ds, Witness(), centers, affine, radius_mm, n_voxels)
     fold, mean, size = (maps[name].values for name in ("score_fold", "score", "sphere_size"))
     np.testing.assert_array_equal(fold[0][:, where].T, expected)
     np.testing.assert_array_equal(mean[where], [row.mean() for row in expected])
-    sizes = [len(sphere) for sphere in spheres_by_distance(centers, ds["mask"].values, affine, radius_mm)]
+    spheres = _spheres(centers, ds["mask"].values, affine, radius_mm, n_voxels)
+    sizes = [len(sphere) for sphere in spheres]
     np.testing.assert_array_equal(size[where], sizes)
     assert np.isnan(fold[0][:, ~where]).all()
     assert np.isnan(mean[~where]).all()

@@ -16,9 +16,17 @@ from slcluster.errors import StorePathError
 if TYPE_CHECKING:
     import xarray as xr
 
+    from slcluster.filling import Method
+
 __all__ = ["export", "plot", "status"]
 
 log = logging.getLogger("slcluster")
+
+_fill = click.option(
+    "--fill",
+    type=click.Choice(["nearest", "linear"]),
+    help="Fill the voxels between the centers of a result with --center-spacing.",
+)
 
 
 @click.command(short_help="Say how far a result is.")
@@ -53,19 +61,21 @@ def status(results: tuple[str, ...], as_json: bool) -> None:
     help="What is written where there is no value.",
 )
 @click.option("--folds", is_flag=True, help="Also the scores of each fold, as the fourth axis.")
+@_fill
 @common
-def export(result: str, folder: str, background: str, folds: bool) -> None:
+def export(result: str, folder: str, background: str, folds: bool, fill: Method | None) -> None:
     """Write a result's maps as NIfTI in the source's space, each with a JSON sidecar.
 
     \b
     Examples:
       slcluster export maps.zarr maps
       slcluster export maps.zarr maps --background 0 --folds
+      slcluster export thin.zarr maps --fill linear
     """
     from slcluster.cli.files import shown, write_maps
     from slcluster.searchlight import open_result
 
-    ds = open_result(result)
+    ds = _filled(open_result(result), fill)
     if ds.attrs["n_blocks_done"] < ds.attrs["n_blocks"]:
         log.warning("%d of %d blocks are done", ds.attrs["n_blocks_done"], ds.attrs["n_blocks"])
     for path in write_maps(ds, Path(folder).expanduser(), background=float(background), folds=folds):
@@ -95,6 +105,7 @@ def export(result: str, folder: str, background: str, folds: bool) -> None:
     "--threshold", type=float, metavar="NUMBER", help="Scores above it are drawn; the chance level else."
 )
 @click.option("--store", metavar="STORE", help="Subject store with the mean image, where it has moved.")
+@_fill
 @common
 def plot(
     result: str,
@@ -105,6 +116,7 @@ def plot(
     axis: str,
     threshold: float | None,
     store: str | None,
+    fill: Method | None,
 ) -> None:
     """Draw a result's map over the subject's mean image.
 
@@ -120,7 +132,7 @@ def plot(
     from slcluster.plots import plot_score_map, plot_sphere_size
     from slcluster.searchlight import open_result
 
-    ds = open_result(result)
+    ds = _filled(open_result(result), fill)
     place: dict[str, Any] = {"cut": list(slices) or None, "display_mode": axis, "path": Path(out)}
     if name == "sphere_size":
         if metric is not None or threshold is not None:
@@ -131,6 +143,12 @@ def plot(
     else:
         plot_score_map(ds, _mean(result, store), metric=metric, threshold=threshold, **place)
     click.echo(shown(out))
+
+
+def _filled(result: xr.Dataset, method: Method | None) -> xr.Dataset:
+    from slcluster.filling import fill_centers
+
+    return result if method is None else fill_centers(result, method=method)
 
 
 def _mean(result: str, store: str | None) -> xr.DataArray | None:

@@ -20,7 +20,9 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from slcluster.cluster.documents import read_yaml, validated
 from slcluster.cluster.profiles import Size, is_address
@@ -63,6 +65,11 @@ def _columns(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: [str(item).strip() for item in _listed(items)] for name, items in value.items()}
     return value
+
+
+def _three(value: Any) -> Any:
+    """``"2,2,1"``, as a flag says it, to a list."""
+    return value.split(",") if isinstance(value, str) and "," in value else value
 
 
 def _cluster_from_here(cluster: str, info: ValidationInfo) -> str:
@@ -185,7 +192,16 @@ class SelectOptions(_Options):
 class AnalysisOptions(_Options):
     """The searchlight itself: what :func:`slcluster.plan` takes."""
 
-    radius_mm: float = Field(description="radius of the spheres in mm")
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["radius_mm"]}, {"required": ["n_voxels"]}]}
+    )
+
+    n_voxels: PositiveInt | None = Field(
+        default=None, description="voxels in a sphere, the nearest; with a radius at most so many"
+    )
+    radius_mm: float | None = Field(
+        default=None, validate_default=True, description="radius of the spheres in mm; or give n_voxels"
+    )
     estimator: EstimatorSpec = Field(
         default="svc",
         description="name such as svc, logistic or ridge_classifier; or {class: sklearn.svm.SVC, params: {C: 0.5}}",
@@ -214,6 +230,11 @@ class AnalysisOptions(_Options):
     process_mask: FilePath | None = Field(
         default=None, description="image of the voxels to be centers; all of the mask else"
     )
+    center_spacing: Annotated[
+        PositiveInt | tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidator(_three)
+    ] = Field(
+        default=1, description="only every n-th voxel along each axis is a center; or three numbers: 2,2,1"
+    )
     standardize: Literal["run", "fold"] | None = Field(
         default=None,
         description="z-score voxels: run, within each run; fold, by the training samples of each fold; or none",
@@ -234,6 +255,14 @@ class AnalysisOptions(_Options):
     memory_limit: Size | None = Field(
         default=None, description="memory a worker may use; --memory where not given"
     )
+
+    @field_validator("radius_mm")
+    @classmethod
+    def _some_size(cls, radius_mm: float | None, info: ValidationInfo) -> float | None:
+        """Spheres need a size of one kind. A bad ``n_voxels`` has been told already."""
+        if radius_mm is None and info.data.get("n_voxels", 0) is None:
+            raise PydanticKnownError("missing")
+        return radius_mm
 
     def plan_arguments(self) -> dict[str, Any]:
         """Keyword arguments of :func:`slcluster.plan`, estimator and splitter made."""

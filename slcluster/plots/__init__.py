@@ -246,8 +246,10 @@ def _chance(result: xr.Dataset, metric: str) -> float | None:
 
 
 def _title(ds: xr.Dataset, what: str) -> str:
-    radius = ds.attrs.get("radius_mm")
-    return f"{ds.attrs.get('subject', '')}\n{what}{f', {radius:g} mm' if radius else ''}".strip()
+    radius, n_voxels, filled = (ds.attrs.get(name) for name in ("radius_mm", "n_voxels", "filled"))
+    parts = [what, *([f"{n_voxels} voxels"] if n_voxels else []), *([f"{radius:g} mm"] if radius else [])]
+    parts += [f"filled ({filled})"] if filled else []
+    return f"{ds.attrs.get('subject', '')}\n{', '.join(parts)}".strip()
 
 
 def _layer(

@@ -92,6 +92,13 @@ def test_searchlight_has_a_flag_for_every_key_of_a_job(invoke: Invoke) -> None:
         (["plan", "a.zarr", "--radius-mm"], "Option '--radius-mm' requires an argument"),
         (["plan", "a.zarr"], "--radius-mm is missing: radius of the spheres in mm"),
         (["plan", "a.zarr", "--radius-mm", "wide"], "--radius-mm must be a number, got 'wide'"),
+        (["plan", "a.zarr", "--n-voxels", "0"], "--n-voxels must be greater than 0, got '0'"),
+        (["plan", "a.zarr", "--n-voxels", "2.5"], "--n-voxels must be a whole number, got '2.5'"),
+        (
+            ["plan", "a.zarr", "--n-voxels", "9", "--center-spacing", "x"],
+            "--center-spacing must be a whole number",
+        ),
+        (["plan", "a.zarr", "--n-voxels", "9", "--center-spacing", "2,0,2"], "--center-spacing"),
         (
             ["plan", "a.zarr", "--radius-mm", "3", "--min-voxels", "0"],
             "--min-voxels must be greater than 0, got '0'",

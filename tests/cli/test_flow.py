@@ -108,6 +108,35 @@ def test_searchlight_status_export(store: Path, tmp_path: Path, invoke: Invoke, 
     _check_maps(tmp_path / "maps", expected, store)
 
 
+def test_every_second_voxel_and_the_nearest_voxels(
+    store: Path, tmp_path: Path, invoke: Invoke, scheduler: str
+) -> None:
+    size = ["--conditions", "face,house", "--cv", "2", "--n-voxels", 20]
+    spacing = ["--center-spacing", "2,2,1"]
+    planned = invoke("plan", store, *size, *spacing).stdout
+    assert "the 20 nearest voxels: 20 to 20 voxels" in planned
+    assert "one of every 2 x 2 x 1 voxels" in planned
+    words = ["searchlight", store, *size, "--out", "out.zarr", "--cluster", scheduler, "--quiet"]
+    assert invoke(*words, *spacing).exit_code == 0
+    ds = slc.select(slc.open_store(store), conditions=["face", "house"])
+    expected = slc.searchlight(ds, n_voxels=20, cv=2, center_spacing=(2, 2, 1)).compute()
+    assert slc.open_result("out.zarr").drop_attrs().identical(expected.drop_attrs())
+    changed = invoke(*words, "--center-spacing", 2)
+    assert (changed.exit_code, changed.stdout) == (2, "")
+    assert "it differs in: center_spacing, centers;" in changed.stderr
+    assert invoke("export", "out.zarr", "maps", "--fill", "linear").stdout.split() == [
+        f"maps/sub-03_{name}.nii.gz" for name in ("score", "sphere_size", "is_center")
+    ]
+    filled = slc.fill_centers(expected, method="linear")["score"].values
+    np.testing.assert_array_equal(nib.load("maps/sub-03_score.nii.gz").get_fdata(), filled.astype("f4"))
+    about = json.loads((tmp_path / "maps" / "sub-03_score.json").read_text())
+    assert (about["filled"], about["n_voxels"], about["center_spacing"]) == ("linear", 20, [2, 2, 1])
+    assert "radius_mm" not in about
+    assert invoke("export", "out.zarr", "bare").exit_code == 0
+    bare = nib.load("bare/sub-03_score.nii.gz").get_fdata()
+    np.testing.assert_array_equal(bare, expected["score"].values.astype("f4"))
+
+
 def test_an_unfinished_result(store: Path, invoke: Invoke, expected: object, scheduler: str) -> None:
     def stop(step: Step) -> None:
         if step.done == 3:
@@ -264,6 +293,7 @@ def test_a_subject_that_cannot_name_a_file_is_refused(store: Path, tmp_path: Pat
         (["--conditions", "face,house", "--radius-mm", "nan"], "radius"),
         (["--conditions", "face,house", "--radius-mm", "-1"], "radius"),
         (["--conditions", "face,house", "--process-mask", "gone.nii"], "gone.nii"),
+        (["--conditions", "face,house", "--center-spacing", "50,1,20"], "leaves no center"),
         (["--conditions", "face,house", "--engine", "warp"], "unknown engine 'warp'"),
         (["--conditions", "face,house", "--groups", "chunk"], "groups='chunk' is not a column"),
         (["--conditions", "face,house", "--target", "stimulus"], "target='stimulus' is not a column"),
@@ -377,6 +407,7 @@ def test_plot(store: Path, tmp_path: Path, invoke: Invoke, scheduler: str) -> No
     assert size("--metric", "accuracy", "--slice", 4, "--slice", 5, "--threshold", 0.6)[0] > 1.5 * one[0]
     assert size("--map", "sphere_size", "--axis", "x") == one
     for flags, message in (
+        (["--metric", "accuracy", "--fill", "linear"], "nothing to fill"),
         (["--slice", 4], "several maps"),
         (["--metric", "f1"], "no metric 'f1'"),
         (["--metric", "accuracy", "--slice", 40], "40"),

@@ -80,6 +80,8 @@ def test_a_whole_job(tmp_path: Path) -> None:
     assert cv.n_splits == 4
     assert arguments == {
         "radius_mm": 5.6,
+        "n_voxels": None,
+        "center_spacing": 1,
         "groups": "run",
         "target": "condition",
         "train_on": None,
@@ -117,6 +119,15 @@ def test_changes_win_and_their_paths_start_here(tmp_path: Path, monkeypatch: pyt
     job = load_job(path, out="b.zarr", radius_mm="4", store=["x.zarr", "y.zarr"])
     assert (job.out, job.radius_mm, job.cv) == (tmp_path / "b.zarr", 4.0, 3)
     assert job.store == [tmp_path / "x.zarr", tmp_path / "y.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", 3), ("[2, 2, 1]", (2, 2, 1)), ("2,2,1", (2, 2, 1)), ("'4'", 4)]
+)
+def test_the_spacing_of_centers(text: str, expected: Any, tmp_path: Path) -> None:
+    job = load_job(written(tmp_path, f"store: s.zarr\nn_voxels: 100\ncenter_spacing: {text}\n"))
+    assert job.plan_arguments()["center_spacing"] == expected
+    assert (job.n_voxels, job.radius_mm) == (100, None)
 
 
 def test_leave_one_run_out_is_none(tmp_path: Path) -> None:
@@ -198,6 +209,11 @@ estimator:
         ("standardize: all", r"job.yaml:3: standardize must be 'run' or 'fold', got 'all'"),
         ("tr: 0", r"job.yaml:3: tr must be greater than 0, got 0"),
         ("memory: big", r"job.yaml:3: memory: expected a size"),
+        ("n_voxels: 0", r"job.yaml:3: n_voxels must be greater than 0, got 0"),
+        ("n_voxels: 7.5", r"job.yaml:3: n_voxels must be a whole number, got 7.5"),
+        ("center_spacing: [2, 2]", r"job.yaml:3: center_spacing"),
+        ("center_spacing: 0", r"job.yaml:3: center_spacing must be greater than 0, got 0"),
+        ("center_spacing: wide", r"job.yaml:3: center_spacing must be a whole number, got 'wide'"),
         ("nonfinite: skip", r"job.yaml:3: nonfinite must be 'error', 'zero' or 'exclude', got 'skip'"),
     ],
 )

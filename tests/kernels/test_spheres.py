@@ -6,9 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slcluster.errors import GeometryError
-from slcluster.kernels.spheres import find_spheres, sphere_halo, sphere_offsets, sphere_sizes
+from slcluster.kernels import spheres as module
+from slcluster.kernels.spheres import (
+    find_spheres,
+    nearest_offsets,
+    sphere_halo,
+    sphere_offsets,
+    sphere_sizes,
+)
 from tests.conftest import OBLIQUE
-from tests.witness import spheres_by_distance
+from tests.witness import spheres_by_count, spheres_by_distance
 
 FLIPPED = np.array([[0, 0, -2.4, 11], [1.9, 0, 0, 0.5], [0, -3.1, 0, 7], [0, 0, 0, 1.0]])
 SHEARED = np.array([[0.8, 0.5, 0, -0.5], [0, 0.9, 0.3, 0.25], [0, 0, 1.1, 0], [0, 0, 0, 1.0]])
@@ -116,3 +123,107 @@ def test_a_radius_that_is_none(radius_mm: float) -> None:
 def test_an_affine_that_is_no_grid(bad: np.ndarray) -> None:
     with pytest.raises(GeometryError, match="affine cannot be inverted, its linear part is"):
         sphere_offsets(bad, 2.0, (3, 4, 5))
+
+
+# --- a number of voxels
+
+CUBES = np.diag([-2.4, 2.4, 2.4, 1.0])  # every distance is shared by many
+FLAT = np.array([[0, 0, 6.5, 1], [0.9, 0, 0, 2], [0, -1.1, 0, 3], [0, 0, 0, 1.0]])
+
+
+@given(
+    affine=st.sampled_from([OBLIQUE, FLIPPED, SHEARED, CUBES, FLAT]),
+    shape=st.sampled_from(SHAPES),
+    share=st.floats(0.0, 1.0),
+    reach=st.sampled_from([None, 0.6, 1.7, 3.2]),
+    density=st.sampled_from([0.05, 0.3, 1.0]),
+    at_once=st.sampled_from([150, 2**19]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_nearest_voxels_are_what_sorting_by_distance_says(
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+    share: float,
+    reach: float | None,
+    density: float,
+    at_once: int,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) <= density
+    mask.flat[rng.integers(mask.size)] = True
+    centers = np.argwhere(rng.random(shape) < 0.3)  # in the mask or not
+    n_voxels = max(1, round(share * np.count_nonzero(mask)))
+    radius_mm = None if reach is None else reach * float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PLACES_AT_ONCE", at_once)
+        offsets = nearest_offsets(affine, centers, mask, n_voxels, radius_mm)
+        spheres = find_spheres(centers, mask, offsets, n_voxels)
+        sizes = sphere_sizes(centers, mask, offsets, n_voxels)
+    expected = spheres_by_count(centers, mask, affine, n_voxels, radius_mm or np.inf)
+    columns = np.flatnonzero(mask)
+    for i, sphere in enumerate(expected):
+        found = spheres.indices[spheres.indptr[i] : spheres.indptr[i + 1]]
+        assert np.array_equal(columns[found], sphere)
+    assert np.array_equal(sizes, [len(sphere) for sphere in expected])
+    assert (sizes.dtype, spheres.indices.dtype) == (np.int32, np.int64)
+    if len(centers):  # and reaches no farther than somebody needs
+        used = [
+            voxel - center for center, s in zip(centers, expected, strict=True) for voxel in _places(s, shape)
+        ]
+        assert len(offsets) == 1 or any((offsets[-1] == step).all() for step in used)
+
+
+def _places(flat: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    return np.stack(np.unravel_index(flat, shape), axis=-1)
+
+
+def test_of_equally_near_voxels_those_first_in_c_order_are_taken() -> None:
+    """Turned by an angle and kept as a float32, a cube's sides are not equal to the last digit."""
+    angle = np.deg2rad(31)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = (3.5 * turn).astype(np.float32)
+    assert len(set(np.linalg.norm(affine[:3, :3], axis=0))) > 1
+    mask = np.ones((7, 8, 9), bool)
+    for matrix in (affine, np.diag([-3.5, 3.5, 3.5, 1])):
+        offsets = nearest_offsets(matrix, np.array([[3, 3, 3]]), mask, 7)
+        faces = [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
+        assert offsets.tolist() == [[0, 0, 0], *faces]
+        assert nearest_offsets(matrix, np.array([[3, 3, 3]]), mask, 3).tolist() == [[0, 0, 0], *faces[:2]]
+
+
+def test_the_nearest_voxels_do_not_depend_on_who_else_is_asked() -> None:
+    """Centers far out make the search reach farther, and windows of a grid have other columns."""
+    mask = np.random.default_rng(4).random((9, 11, 10)) < 0.6
+    mask[:, 8:] = False
+    near, far = np.argwhere(mask[2:6, 2:6, 2:6]) + 2, np.array([[8, 10, 9], [0, 10, 0]])
+    few = nearest_offsets(SHEARED, near, mask, 20)
+    many = nearest_offsets(SHEARED, np.concatenate([near, far]), mask, 20)
+    assert len(many) > 3 * len(few)
+    assert np.array_equal(many[: len(few)], few)
+    one = find_spheres(near, mask, few, 20)
+    other = find_spheres(near[::-1], mask, many, 20)
+    assert np.array_equal(one.indices.reshape(-1, 20), other.indices.reshape(-1, 20)[::-1])
+    halo = np.array(sphere_halo(few))
+    low, high = np.maximum(2 - halo, 0), 6 + halo
+    window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    part = find_spheres(near - low, mask[window], few, 20)
+    columns = np.flatnonzero(mask)
+    inside = np.ravel_multi_index(tuple((np.argwhere(mask[window]) + low).T), mask.shape)
+    assert np.array_equal(columns[one.indices], inside[part.indices])
+
+
+def test_more_voxels_than_there_are() -> None:
+    mask = np.zeros((3, 4, 5), bool)
+    mask[1, :2, 0] = True
+    with pytest.raises(GeometryError, match="n_voxels=3, but the mask has only 2 voxels; pass fewer"):
+        nearest_offsets(OBLIQUE, np.array([[1, 1, 1]]), mask, 3)
+    offsets = nearest_offsets(OBLIQUE, np.array([[1, 1, 1]]), mask, 3, 100.0)  # the radius says: at most
+    assert find_spheres(np.array([[1, 1, 1]]), mask, offsets, 3).indices.tolist() == [0, 1]
+    out_of_reach = nearest_offsets(OBLIQUE, np.array([[1, 3, 4]]), mask, 1, 0.5)
+    assert out_of_reach.tolist() == [[0, 0, 0]]
+    assert sphere_sizes(np.array([[1, 3, 4]]), mask, out_of_reach, 1).tolist() == [0]
+    with pytest.raises(GeometryError, match="affine cannot be inverted"):
+        nearest_offsets(np.diag([2.0, 0, 1, 1]), np.array([[1, 1, 1]]), mask, 1)

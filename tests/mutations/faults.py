@@ -51,8 +51,7 @@ def radius_in_voxels(patch: Patch) -> None:
         sized[:3, :3] /= np.linalg.norm(affine[:3, :3], axis=0)
         return original(sized, radius_mm, shape)
 
-    for module in ("planner", "archive"):
-        _wrap(patch, module, "sphere_offsets", wrong)
+    _wrap(patch, "geometry", "sphere_offsets", wrong)
 
 
 def ignored_mask(patch: Patch) -> None:
@@ -64,7 +63,7 @@ def ignored_mask(patch: Patch) -> None:
         sizes = sphere_sizes(geometry.centers_ijk, everywhere, geometry.offsets)
         return replace(geometry, mask=everywhere, sphere_size=sizes)
 
-    _wrap(patch, "planner", "_geometry", wrong)
+    _wrap(patch, "planner", "make_geometry", wrong)
 
 
 def flipped_x(patch: Patch) -> None:
@@ -94,8 +93,7 @@ def exclusive_rim(patch: Patch) -> None:
         offsets = original(affine, radius_mm, shape)
         return offsets[np.linalg.norm(offsets @ affine[:3, :3].T, axis=1) < radius_mm * (1 - 1e-9)]
 
-    for module in ("planner", "archive"):
-        _wrap(patch, module, "sphere_offsets", wrong)
+    _wrap(patch, "geometry", "sphere_offsets", wrong)
 
 
 def rolled_labels(patch: Patch) -> None:
