@@ -125,7 +125,7 @@ def fill_centers(result: xr.Dataset, *, method: Method = "linear") -> xr.Dataset
     >>> thin = searchlight(ds, radius_mm=5.6, center_spacing=2).compute()
     >>> full = fill_centers(thin)
     >>> int(thin.score.notnull().sum()), int(full.score.notnull().sum()) == int(ds.mask.sum())
-    (63, True)
+    (17, True)
     """
     sources = _sources(result, method)
     filled = {}
