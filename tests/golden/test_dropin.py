@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from sklearn.model_selection import KFold, LeaveOneGroupOut
 
 import slcluster as slc
 from tests.golden.nilearn_dropin import cases, fit
-from tests.golden.nilearn_reference import RADIUS_MM, load
+from tests.golden.nilearn_reference import RADIUS_MM, load, spread
 
 #: The fast engine ends at the optimum, so that single test samples change sides; with 36 samples one is 0.028.
 NEAR = 0.12
@@ -43,6 +44,19 @@ def test_every_center_of_the_real_slice(
     ).fit(image, labels["labels"])
     assert np.array_equal(ours.masked_scores_, reference["plain"])
     assert np.array_equal(ours.scores_[mask.get_fdata() != 0], reference["plain"])
-    runwise = slc.SearchLight(mask, radius=RADIUS_MM, cv=LeaveOneGroupOut(), n_jobs=2, engine="sklearn")
-    runwise.fit(image, labels["labels"], groups=labels["chunks"])
-    assert np.array_equal(runwise.masked_scores_, reference["runwise"])
+
+
+def test_leave_one_run_out_in_two_processes(test_data: Path, reference: dict[str, np.ndarray]) -> None:
+    image, mask, labels = load(test_data)
+    inside = mask.get_fdata() != 0
+    few = spread(inside)
+    ours = slc.SearchLight(
+        mask,
+        process_mask_img=nib.Nifti1Image(few.astype(np.int8), mask.affine),
+        radius=RADIUS_MM,
+        cv=LeaveOneGroupOut(),
+        n_jobs=2,
+        engine="sklearn",
+    )
+    ours.fit(image, labels["labels"], groups=labels["chunks"])
+    assert np.array_equal(ours.masked_scores_, reference["runwise"][few[inside]])
