@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import OpenBLASController, threadpool_limits
 
 from slcluster.blocks import Window
 from slcluster.errors import BlockError, one_line
@@ -30,25 +30,32 @@ _SKLEARN_LOCK = threading.Lock()
 class _OneThread:
     """Limits BLAS and OpenMP to one thread while any block is computed.
 
-    The limit is the process's: the first block to begin sets it, the last to end lifts it.
+    Threads of BLAS are the process's: the first block to begin limits them, the last to end lifts that. OpenMP
+    counts for each thread that calls it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
-        self._limits: Any = None
+        self._blas: Any = None
+        self._here = threading.local()
 
     def __enter__(self) -> None:
         with self._lock:
             if self._n_inside == 0:
-                self._limits = threadpool_limits(1)
+                self._blas = threadpool_limits(1, user_api="blas")
+                # Or only this thread could lift it, and threadpoolctl ignores all others without a word.
+                OpenBLASController.clear_controlling_thread(force=True)
             self._n_inside += 1
+        self._here.openmp = threadpool_limits(1, user_api="openmp")
 
     def __exit__(self, *_: object) -> None:
+        self._here.openmp.restore_original_limits()
         with self._lock:
             self._n_inside -= 1
             if self._n_inside == 0:
-                self._limits.restore_original_limits()
+                self._blas.restore_original_limits()
+                OpenBLASController.clear_controlling_thread(force=True)
 
 
 _ONE_THREAD = _OneThread()

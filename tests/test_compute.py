@@ -23,9 +23,8 @@ seen = set()
 
 def measure(X, y, groups):
     seen.update(threads())
-    return float(np.linalg.norm(X @ X.T))
+    return 0.0
 
-np.ones((64, 64)) @ np.ones((64, 64))
 before = threads()
 ds = slc.simulate(shape=(5, 6, 4), n_runs=2, n_informative=1, seed=0)
 ds = slc.select(ds, conditions=["face", "house"])
