@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-from threadpoolctl import OpenBLASController, threadpool_limits
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from slcluster.blocks import Window
 from slcluster.errors import BlockError, one_line
@@ -37,17 +38,26 @@ class _OneThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
+        self._libraries: Any = None
+        self._n_modules = 0
         self._blas: Any = None
         self._here = threading.local()
 
     def __enter__(self) -> None:
         with self._lock:
+            libraries = self._loaded()
             if self._n_inside == 0:
-                self._blas = threadpool_limits(1, user_api="blas")
+                self._blas = libraries.limit(limits=1, user_api="blas")
                 # Or only this thread could lift it, and threadpoolctl ignores all others without a word.
                 OpenBLASController.clear_controlling_thread(force=True)
             self._n_inside += 1
-        self._here.openmp = threadpool_limits(1, user_api="openmp")
+        self._here.openmp = libraries.limit(limits=1, user_api="openmp")
+
+    def _loaded(self) -> Any:
+        """The libraries of this process. Looking for them takes milliseconds; only an import brings new ones."""
+        if self._n_modules != len(sys.modules):
+            self._libraries, self._n_modules = ThreadpoolController(), len(sys.modules)
+        return self._libraries
 
     def __exit__(self, *_: object) -> None:
         self._here.openmp.restore_original_limits()

@@ -32,8 +32,8 @@ def less_first_sample(bold: np.ndarray) -> np.ndarray:
     Raw BOLD is some hundred times larger than its variation. Differences of integers or float32 of like size
     are exact in float64, and a constant voxel becomes exactly zero, which no mean, itself rounded, could promise.
     """
-    wide = np.asarray(bold, np.float64)
-    return np.ascontiguousarray(wide - wide[:, :1])
+    bold = np.asarray(bold)
+    return np.ascontiguousarray(np.subtract(bold, bold[:, :1], dtype=np.float64))
 
 
 def columns_of(centred: np.ndarray, samples: np.ndarray) -> np.ndarray:
