@@ -17,10 +17,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma, inner, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, compiled, factor, inner, solve_factored
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.spheres import Spheres
+from slcluster.kernels.vectors import add_multiples
 
 __all__ = ["ridge", "ridge_classifier"]
 
@@ -188,7 +189,7 @@ def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
     """All targets of one fold, the strength of the penalty chosen where there are several."""
     n_train, n_alphas = len(chosen), len(alphas)
     n_permutations, n_columns = targets.shape[0], targets.shape[1]
-    predicted = np.empty((n_alphas, n_permutations, n_columns, len(z)))
+    predicted = np.zeros((n_alphas, n_permutations, n_columns, len(z)))
     error = np.zeros((n_alphas, n_permutations))
     y = np.empty((n_permutations, n_columns, n_train))
     level = np.zeros((n_permutations, n_columns))
@@ -199,13 +200,21 @@ def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
             if fit_intercept:
                 level[permutation, column] = y[permutation, column].sum() / n_train
                 y[permutation, column] -= level[permutation, column]
-    is_dual = z.shape[1] + 1 >= n_train
+    size, is_dual = z.shape[1], z.shape[1] + 1 >= n_train
     base = np.dot(z[:n_train], z.T) if is_dual else _scatter(z, n_train)
+    across = np.empty((0, 0)) if is_dual else z.T.copy()
+    sums = np.zeros((n_permutations, n_columns, 0 if is_dual else size))
+    if not is_dual:
+        for permutation in range(n_permutations):
+            for column in range(n_columns):
+                _add_rows(sums[permutation, column], z, y[permutation, column], n_train)
     for k in range(n_alphas):
         if is_dual:
             left = _fit_dual(base, y, alphas[k], predicted[k], fit_intercept, n_alphas > 1)
         else:
-            left = _fit_primal(base, z, y, alphas[k], predicted[k], fit_intercept, n_alphas > 1)
+            left = _fit_primal(
+                base, across, sums, n_train, alphas[k], predicted[k], fit_intercept, n_alphas > 1
+            )
         if n_alphas > 1:
             for i in range(n_train):
                 for permutation in range(n_permutations):
@@ -233,48 +242,56 @@ def _scatter(z, n_train):
 
 
 @inner
-def _combine(rows, weights, total):
-    """``weights @ rows`` into total; loops run along samples, of which there are many."""
-    total[:] = 0.0
-    for j in range(len(weights)):
-        a, row = weights[j], rows[j]
-        for i in range(len(total)):
-            total[i] = fma(a, row[i], total[i])
+def _add_rows(total, rows, weights, n_rows):
+    """Add ``weights @ rows``, of the first rows, to total."""
+    n_fours = n_rows // 4 * 4
+    for j in range(0, n_fours, 4):
+        four = (rows[j], rows[j + 1], rows[j + 2], rows[j + 3])
+        factors = (weights[j], weights[j + 1], weights[j + 2], weights[j + 3])
+        add_multiples((total,), four, factors, 0, len(total))
+    for j in range(n_fours, n_rows):
+        add_multiples((total,), (rows[j],), (weights[j],), 0, len(total))
 
 
 @inner
 def _substitute(upper, rows):
     """Replace rows (unknowns x right sides) by the solution of ``upper.T @ found = rows``."""
     size = len(rows)
-    for j in range(size):
-        row, scale = rows[j], 1.0 / upper[j, j]
+    factors = np.empty(size)
+    for k in range(size):
+        row = rows[k]
+        for j in range(k):
+            factors[j] = -upper[j, k]
+        _add_rows(row, rows, factors, k)
+        scale = 1.0 / upper[k, k]
         for i in range(len(row)):
             row[i] *= scale
-        for k in range(j + 1, size):
-            a, other = -upper[j, k], rows[k]
-            for i in range(len(row)):
-                other[i] = fma(a, row[i], other[i])
 
 
 @inner
-def _fit_primal(scatter, z, y, alpha, predicted, fit_intercept, wants_leverage):
-    """Predictions of all of z, and of each training sample one minus its leverage."""
-    size, n_train = z.shape[1], y.shape[2]
-    work, weights, across = scatter.copy(), np.empty(size), z.T.copy()
+def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept, wants_leverage):
+    """Predictions of all samples, and of each training sample one minus its leverage.
+
+    ``across`` holds all samples as voxels x samples, ``sums`` the products of the training part with each target.
+    """
+    size = len(across)
+    work, weights = scatter.copy(), np.empty(size)
     for j in range(size):
         work[j, j] += alpha
     factor(work, size)
-    for permutation in range(y.shape[0]):
-        for column in range(y.shape[1]):
-            _combine(z, y[permutation, column], weights)
+    for permutation in range(sums.shape[0]):
+        for column in range(sums.shape[1]):
+            for j in range(size):
+                weights[j] = sums[permutation, column, j]
             solve_factored(work, weights, size)
-            _combine(across, weights, predicted[permutation, column])
+            _add_rows(predicted[permutation, column], across, weights, size)
     left = np.full(n_train, 1.0 - 1.0 / n_train if fit_intercept else 1.0)
     if wants_leverage:
-        _substitute(work, across)
+        rows = across[:, :n_train].copy()
+        _substitute(work, rows)
         for j in range(size):
             for i in range(n_train):
-                left[i] -= across[j, i] * across[j, i]
+                left[i] -= rows[j, i] * rows[j, i]
     return left
 
 
@@ -297,7 +314,7 @@ def _fit_dual(products, y, alpha, predicted, fit_intercept, wants_leverage):
         for column in range(y.shape[1]):
             weights[:] = y[permutation, column]
             solve_factored(work, weights, n_train)
-            _combine(products, weights, predicted[permutation, column])
+            _add_rows(predicted[permutation, column], products, weights, n_train)
     left = np.ones(n_train)
     if wants_leverage:
         # The diagonal of alpha times the inverse: the squares of a column of the factor's inverse.
