@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from slcluster.cluster.batch import job_script, start_batch
-from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
+from slcluster.cluster.gateway import start_gateway
+from slcluster.cluster.kinds import BatchProfile, GatewayProfile, KubernetesProfile, LocalProfile, Profile
+from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.queues import Watch
@@ -110,8 +112,6 @@ def connect(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    from distributed import Client
-
     if is_address(cluster):
         if workers or threads or memory:
             raise InputError(
@@ -122,7 +122,7 @@ def connect(
             yield client
         return
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
+    with _quiet_end() as hush, _start(chosen) as started, started.get_client() as client:
         watch = None
         if isinstance(chosen, BatchProfile):
             log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
@@ -182,8 +182,9 @@ def check_sees(client: Any, path: str | Path) -> None:
 def _start(profile: Profile) -> Any:
     if isinstance(profile, LocalProfile):
         return _start_local(profile)
-    assert isinstance(profile, BatchProfile)
-    return start_batch(profile)
+    if isinstance(profile, KubernetesProfile):
+        return start_kubernetes(profile)
+    return start_gateway(profile) if isinstance(profile, GatewayProfile) else start_batch(profile)
 
 
 def _start_local(profile: LocalProfile) -> Any:
@@ -199,6 +200,7 @@ def _start_local(profile: LocalProfile) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
+        "env": profile.environment,
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
