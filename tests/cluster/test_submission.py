@@ -114,16 +114,18 @@ def test_a_queue_that_gives_no_worker(kind: str, install: Install, tmp_path: Pat
     assert str(caught.value).endswith(f"{SYSTEMS[kind].title} lists: {' '.join(line.split())}")
 
 
-#: Jobs that run for real, on this machine.
-RUNNING = """bash $1 > logs/slcluster.o123 2>&1 &
+#: Jobs that run for real, on this machine, and are listed for as long as they do.
+RUNNING = """touch running
+(bash $1 > logs/slcluster.o123 2>&1; rm running) > /dev/null 2>&1 &
 echo 123.server"""
+LISTING = "if [ -e running ]; then echo '123.server ann workq slcluster 1 1 1 2gb 01:00 R 00:00'; fi"
 
 
 def test_jobs_that_end_at_once_are_told_with_their_last_words(install: Install, tmp_path: Path) -> None:
     """The interpreter works on the nodes alone, or so it seems; really it has no Dask."""
     python = install("bare-python", f'exec {sys.executable} -S "$@"')
     install("qsub", RUNNING)
-    install("qstat", "exit 0")
+    install("qstat", LISTING)
     profile = written(tmp_path, f"kind: pbs\npython: {python}\nprologue: [cd /]")
     with (
         pytest.raises(SlclusterError, match=r"batch jobs ended before a worker came \(123\)") as caught,

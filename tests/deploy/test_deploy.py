@@ -28,7 +28,7 @@ def uncommented(path: Path) -> dict[str, object]:
     """The file with its commented-out examples in force."""
     lines = []
     for line in path.read_text().splitlines():
-        example = re.match(r"# ( *(?:[a-z_]+:|- ).*)$", line)
+        example = re.match(r"# ( *(?:[a-zA-Z_]+:|- ).*)$", line)
         lines.append(example[1] if example else line)
     return yaml.safe_load("\n".join(lines))
 
