@@ -116,7 +116,8 @@ def test_a_queue_that_gives_no_worker(kind: str, install: Install, tmp_path: Pat
 
 #: Jobs that run for real, on this machine, and are listed for as long as they do.
 RUNNING = """touch running
-(bash $1 > logs/slcluster.o123 2>&1; rm running) > /dev/null 2>&1 &
+cp $1 job.sh  # it is gone when we have answered
+(bash job.sh > logs/slcluster.o123 2>&1; rm running) > /dev/null 2>&1 &
 echo 123.server"""
 LISTING = "if [ -e running ]; then echo '123.server ann workq slcluster 1 1 1 2gb 01:00 R 00:00'; fi"
 
