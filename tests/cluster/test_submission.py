@@ -15,7 +15,7 @@ import pytest
 
 import slcluster as slc
 from slcluster.cluster import connect
-from slcluster.cluster.queues import last_words, listed_jobs
+from slcluster.cluster.watching import last_words, listed_jobs
 from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError, SlclusterError
 
