@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.batch import job_script, start_batch
+from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.processes import start_processes
-from slcluster.cluster.profiles import LocalProfile, Profile, SlurmProfile, is_address, load_profile
+from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
-from slcluster.cluster.slurm import job_script, start_slurm
 from slcluster.errors import InputError, SlclusterError
 
 __all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
@@ -122,7 +123,7 @@ def connect(
         return
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
     with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
-        if isinstance(chosen, SlurmProfile):
+        if isinstance(chosen, BatchProfile):
             log.info(
                 "waiting for the first of %d workers; squeue --me shows the jobs",
                 chosen.n_jobs * chosen.processes,
@@ -180,7 +181,10 @@ def check_sees(client: Any, path: str | Path) -> None:
 
 
 def _start(profile: Profile) -> Any:
-    return _start_local(profile) if isinstance(profile, LocalProfile) else start_slurm(profile)
+    if isinstance(profile, LocalProfile):
+        return _start_local(profile)
+    assert isinstance(profile, BatchProfile)
+    return start_batch(profile)
 
 
 def _start_local(profile: LocalProfile) -> Any:

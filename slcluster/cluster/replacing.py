@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
-from dask_jobqueue import SLURMCluster
 from distributed import Status
 
-__all__ = ["Replacing", "ReplacingSlurmCluster"]
+from slcluster.cluster.systems import SYSTEMS
+
+__all__ = ["Replacing", "replacing_cluster"]
 
 log = logging.getLogger("slcluster")
 
@@ -57,5 +59,12 @@ class Replacing:
         await self._correct_state()
 
 
-class ReplacingSlurmCluster(Replacing, SLURMCluster):
-    """``dask_jobqueue.SLURMCluster`` whose lost jobs are replaced."""
+def replacing_cluster(kind: str) -> type:
+    """dask-jobqueue's cluster class for a batch system, whose lost jobs are replaced."""
+    system = SYSTEMS[kind]
+    base = getattr(import_module(f"dask_jobqueue.{system.module}"), system.cluster)
+    return type(
+        f"Replacing{base.__name__}",
+        (Replacing, base),
+        {"__doc__": f"{base.__name__} whose lost jobs are replaced."},
+    )
