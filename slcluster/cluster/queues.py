@@ -15,7 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import psutil
 
@@ -36,7 +36,8 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-class JobState(NamedTuple):
+@dataclass(frozen=True)
+class JobState:
     """State of a job, and the queue's own words for it."""
 
     state: State
@@ -49,7 +50,9 @@ class JobState(NamedTuple):
 class Queue(Protocol):
     """What the kinds of queues have in common."""
 
-    title: str
+    @property
+    def title(self) -> str:
+        """Its name for people."""
 
     @property
     def has_dependencies(self) -> bool:

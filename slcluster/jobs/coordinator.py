@@ -101,7 +101,9 @@ class _Alarm:
 
     def _ring(self) -> None:
         self.has_rung = True
-        os.kill(os.getpid(), signal.SIGTERM)  # a lock that the main thread waits for is left for a signal alone
+        os.kill(
+            os.getpid(), signal.SIGTERM
+        )  # a lock that the main thread waits for is left for a signal alone
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -176,7 +178,7 @@ class _Leader:
         return True
 
     def _hand_in(self, n_done: int, *, after: str | None) -> None:
-        if any(handed_in["follows"] == self._job for handed_in in self._run.jobs()):
+        if self._job is not None and any(made["follows"] == self._job for made in self._run.jobs()):
             return  # the batch system started this very job again
         try:
             self._follow_up = self._queue.submit(self._run.script, after=after)

@@ -3,7 +3,8 @@
 ``OUT.run/`` is there before the result is, and its place follows from the result's path alone::
 
     job.yaml           the job as it was submitted; absent where a result is resumed from its store alone
-    profile.yaml       the cluster that the coordinator starts
+    profile.yaml       the cluster that it was submitted to
+    cluster.yaml       the cluster that the coordinator starts: the same, or workers inside its own job
     coordinator.sh     the batch job
     record.json        kind of queue, machine and user that submitted
     jobs.jsonl         a line for every coordinator that was handed in, oldest first
@@ -42,6 +43,7 @@ class RunFolder:
         self.path = Path(path).expanduser().resolve()
         self.job_file = self.path / "job.yaml"
         self.profile_file = self.path / "profile.yaml"
+        self.cluster_file = self.path / "cluster.yaml"
         self.script = self.path / "coordinator.sh"
         self.logs = self.path / "logs"
         self.coordinator_log = self.logs / "coordinator.log"
