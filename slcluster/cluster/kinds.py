@@ -17,6 +17,7 @@ __all__ = [
     "Adapt",
     "BaseProfile",
     "BatchProfile",
+    "Coordinator",
     "GatewayProfile",
     "HTCondorProfile",
     "KubernetesProfile",
@@ -88,6 +89,23 @@ class _Elsewhere(BaseProfile):
         return self
 
 
+class Coordinator(_Strict):
+    """The batch job that leads a submitted run, where it differs from the jobs of its workers."""
+
+    cores: PositiveInt = 1
+    """cores of its job"""
+    memory: Size = "2GB"
+    """memory of its job"""
+    walltime: Walltime | None = None
+    """of its job; that of the workers' jobs where not given. A run that takes longer goes on in a follow-up job"""
+    queue: str | None = None
+    """queue or partition; that of the workers' jobs where not given"""
+    directives: list[str] | None = None
+    """further options of the batch system; those of the workers' jobs where not given"""
+    reserve: Duration | None = None
+    """how long before its walltime it stops; two minutes, or a sixth of a short walltime, where not given"""
+
+
 class BatchProfile(_Elsewhere):
     """Workers in batch jobs, as dask-jobqueue submits them. Each job holds ``processes`` workers."""
 
@@ -117,6 +135,8 @@ class BatchProfile(_Elsewhere):
     """interpreter on the nodes; the one that submits where not given"""
     start_timeout: Duration = "1h"
     """how long jobs may wait in the queue before the analysis gives up"""
+    coordinator: Coordinator = Field(default_factory=Coordinator)
+    """the job that leads a run which was left to the cluster with slcluster submit"""
 
     @model_validator(mode="after")
     def _whole_threads(self) -> BatchProfile:
