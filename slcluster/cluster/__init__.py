@@ -14,9 +14,9 @@ from slcluster.cluster.kinds import BatchProfile, GatewayProfile, KubernetesProf
 from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
-from slcluster.cluster.watching import Watch
 from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
+from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
 
 __all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]

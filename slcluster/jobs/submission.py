@@ -19,7 +19,6 @@ from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
 from slcluster.cluster.queues import State, queue_of
 from slcluster.cluster.submission import check_python, check_submission
-from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError, StoreError
 from slcluster.jobs import Job
 from slcluster.jobs.coordinator import n_blocks_done
@@ -185,10 +184,9 @@ def _hand_in(run: RunFolder, profile: Profile, job_text: str | None, single_job:
     script = coordinator_script(run, profile, single_job=single_job)
     if isinstance(profile, BatchProfile):
         check_python(profile)
-        system = SYSTEMS[profile.kind]
-        check_submission(system, script)
+        check_submission(profile.kind, script)
         if not single_job:
-            check_submission(system, make_job(profile).job_script())
+            check_submission(profile.kind, make_job(profile).job_script())
     texts = {run.script: script, run.profile_file: _as_yaml(profile), run.cluster_file: _as_yaml(profile)}
     if single_job and isinstance(profile, BatchProfile):
         texts[run.cluster_file] = _as_yaml(_inside(profile))

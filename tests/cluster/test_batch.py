@@ -54,7 +54,9 @@ def test_the_whole_job_script(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_every_key_of_a_batch_system_is_in_its_script(kind: str) -> None:
     keys = set(yaml.safe_load((SCRIPTS / f"{kind}.yaml").read_text()))
-    assert set(KINDS[kind].model_fields) - keys == {"adapt", "start_timeout"} | ({"queue"} - keys)
+    assert set(KINDS[kind].model_fields) - keys == {"adapt", "start_timeout", "coordinator"} | (
+        {"queue"} - keys
+    )
 
 
 def test_flags_change_the_script() -> None:
