@@ -299,13 +299,16 @@ class ClusterOptions(_Options):
 
     cluster: Annotated[str, AfterValidator(_cluster_from_here)] = Field(
         default="local",
-        description="where to compute: local, slurm, a profile such as slurm.yaml, or tcp://host:port of a scheduler",
+        description="where to compute: local, slurm, a profile such as slurm.yaml, or tls://host:port of a scheduler",
     )
     workers: PositiveInt | None = Field(
         default=None, description="worker processes in all; locally, one a core"
     )
     threads: PositiveInt | None = Field(default=None, description="threads of each worker; 1 where not given")
     memory: Size | None = Field(default=None, description="memory of each worker, such as 2GB")
+    credentials: FilePath | None = Field(
+        default=None, description="folder with the certificates of a scheduler at tls://host:port"
+    )
 
     def connect_arguments(self) -> dict[str, Any]:
         """Keyword arguments of :func:`slcluster.cluster.connect`."""
@@ -362,7 +365,7 @@ def load_job(path: str | Path, *, allow_import: Sequence[str] = (), **changes: A
         fit, a class from outside scikit-learn, a place outside the file's folder to write to.
     """
     document = read_yaml(Path(path).expanduser().absolute(), "job file")
-    for name in ("bold", "mask", "labels", "events", "process_mask", "store", "out", "export"):
+    for name in ("bold", "mask", "labels", "events", "process_mask", "store", "out", "export", "credentials"):
         if changes.get(name) is not None:
             given = changes[name]
             changes[name] = (
