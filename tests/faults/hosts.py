@@ -108,7 +108,8 @@ for host in {hosts}; do
 done | sort -n | head -n 1 | {{
   read count host
   number=$(($(cat number 2>/dev/null || echo 0) + 1)); echo $number > number
-  ip netns exec {prefix}$host setsid bash "$1" > job-$number.log 2>&1 &
+  cp "$1" script-$number
+  ip netns exec {prefix}$host setsid bash script-$number > job-$number.log 2>&1 &
   echo $! >> on-$host; echo $! > job-$number
   echo "Submitted batch job $number"
 }}
