@@ -10,14 +10,16 @@ from typing import Any
 
 from slcluster.cluster.addresses import host_of, is_loopback
 from slcluster.cluster.batch import job_script, start_batch
-from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
+from slcluster.cluster.gateway import start_gateway
+from slcluster.cluster.kinds import BatchProfile, GatewayProfile, KubernetesProfile, LocalProfile, Profile
+from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
-from slcluster.cluster.queues import Watch
 from slcluster.cluster.security import load_credentials
 from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
+from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
 
 __all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
@@ -118,8 +120,6 @@ def connect(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    from distributed import Client
-
     if is_address(cluster):
         if workers or threads or memory:
             raise InputError(
@@ -134,7 +134,7 @@ def connect(
             f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
         )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
+    with _quiet_end() as hush, _start(chosen) as started, started.get_client() as client:
         watch = None
         if isinstance(chosen, BatchProfile):
             log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
@@ -194,8 +194,9 @@ def check_sees(client: Any, path: str | Path) -> None:
 def _start(profile: Profile) -> Any:
     if isinstance(profile, LocalProfile):
         return _start_local(profile)
-    assert isinstance(profile, BatchProfile)
-    return start_batch(profile)
+    if isinstance(profile, KubernetesProfile):
+        return start_kubernetes(profile)
+    return start_gateway(profile) if isinstance(profile, GatewayProfile) else start_batch(profile)
 
 
 def _start_local(profile: LocalProfile) -> Any:
@@ -211,6 +212,7 @@ def _start_local(profile: LocalProfile) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
+        "env": profile.environment,
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
