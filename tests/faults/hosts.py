@@ -103,8 +103,8 @@ SBATCH = """#!/bin/sh
 [ "$1" = --test-only ] && exit 0
 cd {folder}
 for host in {hosts}; do
-  [ -e down-$host ] || echo "$(cat on-$host 2>/dev/null | while read group; do
-    kill -0 -- -$group 2>/dev/null && echo busy; done | wc -l) $host"
+  [ -e down-$host ] || echo "$(cat on-$host 2>/dev/null | while read job; do
+    kill -0 $job 2>/dev/null && echo busy; done | wc -l) $host"
 done | sort -n | head -n 1 | {{
   read count host
   number=$(($(cat number 2>/dev/null || echo 0) + 1)); echo $number > number
