@@ -84,14 +84,14 @@ class Network:
 def network(name: str) -> Iterator[Network]:
     """A network for a test; the test is skipped where none can be made."""
     if shutil.which("ip") is None:
-        pytest.skip("no ip command to make hosts with: install the package iproute2")
+        pytest.skip("hosts are network namespaces: install Debian's iproute2")
     made = Network(name)
     try:
         try:
             made.make()
         except subprocess.CalledProcessError as error:
             pytest.skip(
-                f"network namespaces are not permitted here (iproute2 as root makes them): {error.stderr}"
+                f"hosts are network namespaces, which iproute2 may not make here: {error.stderr.strip()}"
             )
         yield made
     finally:
