@@ -30,7 +30,7 @@ class Network:
     """A switch, and a host for the scheduler and each worker, on cables of their own."""
 
     def __init__(self, name: str) -> None:
-        self._name = f"slc{os.getpid()}{name}"
+        self._name = f"slc{os.getpid()}-{name}"
 
     def space(self, host: str) -> str:
         """The namespace of a host."""
