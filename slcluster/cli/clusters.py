@@ -55,7 +55,7 @@ def describe(options: ClusterOptions) -> str:
 
     if is_address(options.cluster):
         return f"the scheduler at {options.cluster}, which runs already"
-    arguments = options.connect_arguments()
+    arguments = options.profile_arguments()
     where = arguments.pop("cluster")
     profile = load_profile(where, **arguments)
     if isinstance(profile, LocalProfile):

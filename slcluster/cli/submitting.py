@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slcluster.cli.options import Sectioned, common, flags_of, job_of
+from slcluster.cli.options import Sectioned, common, flags_of, imports, job_of
 from slcluster.errors import StorePathError
 from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, OutputOptions, SelectOptions
 
@@ -31,6 +31,7 @@ single_job = click.option(
 @flags_of(OutputOptions, "Results")
 @flags_of(ClusterOptions, "Where to compute")
 @flags_of(IngestOptions, "Files, where the store is absent")
+@imports
 @single_job
 @click.option(
     "--dry-run", is_flag=True, help="Check everything; print the plan and the coordinator's job script."
@@ -64,10 +65,11 @@ def submit(inputs: tuple[str, ...], single_job: bool, dry_run: bool, **flags: An
         return
     for plan in plans:
         click.echo(plan)
-    options = job.connect_arguments()
+    options = job.profile_arguments()
     profile = load_profile(options.pop("cluster"), **options)
     assert job.out is not None  # it has been checked
-    script = coordinator_script(RunFolder.beside(job.out), profile, single_job=single_job)
+    run = RunFolder.beside(job.out)
+    script = coordinator_script(run, profile, single_job=single_job, packages=job.packages)
     click.echo(f"\n{script.rstrip()}")
 
 
@@ -170,8 +172,9 @@ def cancel(results: tuple[str, ...]) -> None:
 @click.command(hidden=True)
 @click.argument("folder")
 @click.option("--stop-after", type=float, help="Seconds after which the rest is left to a follow-up job.")
+@imports
 @common
-def coordinate(folder: str, stop_after: float | None) -> None:
+def coordinate(folder: str, stop_after: float | None, allow_import: tuple[str, ...]) -> None:
     """Compute a submitted run. The job script in its folder calls this."""
     from slcluster.archive import results_in
     from slcluster.cli.analyse import resume_results, run_job
@@ -184,7 +187,8 @@ def coordinate(folder: str, stop_after: float | None) -> None:
 
     def work() -> None:
         if run.job_file.exists():
-            run_job(load_job(run.job_file, cluster=where), True)
+            job = load_job(run.job_file, allow_import=allow_import, is_checked=True, cluster=where)
+            run_job(job, True)
         else:
             resume_results(results_in(run.out), ClusterOptions(cluster=where), True)
 

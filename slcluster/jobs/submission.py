@@ -7,6 +7,7 @@ import shlex
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ __all__ = ["cancel", "coordinator_script", "resubmit", "submit"]
 _LEAVE_S = 30.0
 
 #: Keys of a job that say where to compute. The folder of the run keeps that apart.
-_WHERE = ("cluster", "workers", "threads", "memory")
+_WHERE = ("cluster", "workers", "threads", "memory", "credentials")
 
 
 def submit(job: Job, *, single_job: bool = False) -> RunFolder:
@@ -63,7 +64,7 @@ def submit(job: Job, *, single_job: bool = False) -> RunFolder:
         given["memory_limit"] = job.memory_limit or job.memory  # what bounds the plan must not be lost
     kept = {name: _absolute(name, value) for name, value in given.items() if name not in _WHERE}
     text = yaml.safe_dump(kept, sort_keys=False)
-    return _hand_in(RunFolder.beside(job.out), profile, text, single_job)
+    return _hand_in(RunFolder.beside(job.out), profile, text, single_job, job.packages)
 
 
 def resubmit(
@@ -90,7 +91,8 @@ def resubmit(
     if cluster is None and not run.exists:
         raise InputError(f"{out} was not submitted before; say where to with --cluster")
     text = run.job_file.read_text() if run.job_file.exists() else None
-    return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job)
+    packages = run.record().get("allow_import", ()) if run.exists else ()
+    return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job, packages)
 
 
 def cancel(out: str | Path) -> list[str]:
@@ -124,11 +126,14 @@ def cancel(out: str | Path) -> list[str]:
     return [*reversed(ended), *left]
 
 
-def coordinator_script(run: RunFolder, profile: Profile, *, single_job: bool = False) -> str:
-    """The batch job that leads a run, as text."""
+def coordinator_script(
+    run: RunFolder, profile: Profile, *, single_job: bool = False, packages: Sequence[str] = ()
+) -> str:
+    """The batch job that leads a run, as text; it may import the packages that the user let it."""
     python = shlex.quote((isinstance(profile, BatchProfile) and profile.python) or sys.executable)
     folder, log = shlex.quote(str(run.path)), shlex.quote(str(run.coordinator_log))
-    words = f"{python} -m slcluster coordinate {folder}"
+    allowed = "".join(f" --allow-import {shlex.quote(package)}" for package in packages)
+    words = f"{python} -m slcluster coordinate {folder}{allowed}"
     if isinstance(profile, LocalProfile):
         return f"#!/bin/sh\ncd {folder} && exec {words} >>{log} 2>&1\n"
     assert isinstance(profile, BatchProfile)
@@ -176,12 +181,14 @@ def _profile(cluster: str | Path, **asked: Any) -> Profile:
     return profile
 
 
-def _hand_in(run: RunFolder, profile: Profile, job_text: str | None, single_job: bool) -> RunFolder:
+def _hand_in(
+    run: RunFolder, profile: Profile, job_text: str | None, single_job: bool, packages: Sequence[str]
+) -> RunFolder:
     _refuse_second(run)
     queue = queue_of(profile.kind)
     if isinstance(profile, BatchProfile):
         profile = profile.model_copy(update={"log_directory": str(run.logs)})
-    script = coordinator_script(run, profile, single_job=single_job)
+    script = coordinator_script(run, profile, single_job=single_job, packages=packages)
     if isinstance(profile, BatchProfile):
         check_python(profile)
         check_submission(profile.kind, script)
@@ -197,6 +204,7 @@ def _hand_in(run: RunFolder, profile: Profile, job_text: str | None, single_job:
         "submitted": time.time(),
         "host": socket.getfqdn(),
         "user": getpass.getuser(),
+        "allow_import": list(packages),
     }
     run.create(texts, record)
     run.add_job(queue.submit(run.script), n_done=n_blocks_done(run))
