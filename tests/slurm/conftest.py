@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fcntl
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.slurm.runs import Run, blocks_of, call, in_queue
 from tests.slurm.throwaway import PACKAGES, missing_programs, shared_slurm
 
 
@@ -16,10 +19,14 @@ def slurm_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
     if missing := missing_programs():
         pytest.skip(f"no {', '.join(missing)}: install Debian's {PACKAGES}")
     pytest.importorskip("dask_jobqueue")
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if base.name.startswith("popen-") else base  # what xdist's workers have in common
-    with shared_slurm(shared / "slurm") as environ:
+    with shared_slurm(_shared(tmp_path_factory) / "slurm") as environ:
         yield environ
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder that xdist's workers have in common."""
+    base = factory.getbasetemp()
+    return base.parent if base.name.startswith("popen-") else base
 
 
 @pytest.fixture
@@ -28,3 +35,30 @@ def slurm(slurm_session: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Pat
     for name, value in slurm_session.items():
         monkeypatch.setenv(name, value)
     return Path(slurm_session["SLURM_CONF"])
+
+
+@pytest.fixture(scope="session")
+def expected(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The scores of the job without any cluster, computed once."""
+    folder = _shared(tmp_path_factory) / "slurm-expected"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "maps.zarr" / "finished.json").exists():
+            Run(folder, test_data).call("searchlight", "job.yaml", "--cluster", "local", "--workers", 2)
+    return blocks_of(folder / "maps.zarr")
+
+
+@pytest.fixture
+def left_run(slurm: Path, test_data: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Make a run with keys of the profile; what it leaves in the queue is taken out."""
+    made: list[Run] = []
+
+    def make(**profile: Any) -> Run:
+        made.append(Run(tmp_path, test_data, **profile))
+        return made[-1]
+
+    yield make
+    for run in made:
+        if left := set(run.jobs) & in_queue():
+            call("scancel", *left)
