@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import yaml
 
 from slcluster.cli.options import common, flags_of, model_of
 from slcluster.jobs import ClusterOptions
@@ -22,7 +23,8 @@ __all__ = ["cluster", "describe"]
 def cluster(profile: str, dry_run: bool, **flags: Any) -> None:
     """Try a cluster: start it, wait for a worker, check that it has this slcluster, stop it.
 
-    PROFILE is local, slurm, a YAML profile, or the address of a scheduler that runs already.
+    PROFILE is a kind (local, slurm, pbs, sge, lsf, oar, htcondor), a YAML profile, or the address of a
+    scheduler that runs already.
 
     \b
     Examples:
@@ -44,9 +46,11 @@ def cluster(profile: str, dry_run: bool, **flags: Any) -> None:
 
 
 def describe(options: ClusterOptions) -> str:
-    """What a cluster would be: its job script, or a line about what would be started here."""
-    from slcluster.cluster import job_script
-    from slcluster.cluster.kinds import LocalProfile
+    """What a cluster would be: its job script or resource, or a line about what would be started."""
+    from slcluster.cluster.batch import job_script
+    from slcluster.cluster.gateway import cluster_options
+    from slcluster.cluster.kinds import GatewayProfile, KubernetesProfile, LocalProfile
+    from slcluster.cluster.kubernetes import cluster_spec
     from slcluster.cluster.profiles import is_address, load_profile
 
     if is_address(options.cluster):
@@ -57,4 +61,10 @@ def describe(options: ClusterOptions) -> str:
     if isinstance(profile, LocalProfile):
         n_workers = profile.workers or "one for each core"
         return f"workers on this machine: {n_workers}, threads: {profile.threads}, memory: {profile.memory or 'even shares'}"
+    if isinstance(profile, KubernetesProfile):
+        return yaml.safe_dump(cluster_spec(profile), sort_keys=False).rstrip("\n")
+    if isinstance(profile, GatewayProfile):
+        where = profile.address or "Dask's configuration"
+        wanted = ", ".join(f"{name}: {value}" for name, value in cluster_options(profile).items())
+        return f"a cluster of the gateway at {where}; options: {wanted or 'its own defaults'}"
     return job_script(where, **arguments).rstrip("\n")

@@ -12,7 +12,7 @@ from typing import Any
 from slcluster.cluster.kinds import BatchProfile, HTCondorProfile
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
-from slcluster.cluster.settings import DASHBOARD, dask_settings, job_environment, teaching
+from slcluster.cluster.settings import DASHBOARD, dask_settings, job_environment, network_settings, teaching
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError
@@ -115,15 +115,35 @@ def start_batch(profile: BatchProfile) -> Any:
     if profile.log_directory:
         Path(profile.log_directory).expanduser().mkdir(parents=True, exist_ok=True)
     options = {"scheduler_options": {"dashboard_address": DASHBOARD}, **_job_options(profile)}
-    with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
+    network = network_settings(profile)
+    with dask.config.set({**dask_settings(profile.start_timeout), **network}), teaching(profile):
         cluster = replacing_cluster(profile.kind)(**options)
+    cluster.hold(network)
     try:
         check_submission(system, cluster.job_script())
-        cluster.scale(jobs=profile.n_jobs)
+        _submit(cluster, profile)
     except BaseException:
         cluster.close()
         raise
     return cluster
+
+
+def _submit(cluster: Any, profile: BatchProfile) -> None:
+    """The first jobs; the batch system has answered when this returns."""
+    from slcluster.cluster.replacing import job_of_worker
+
+    cluster.scale(jobs=profile.n_jobs)
+    cluster.sync(cluster._correct_state)
+    if not any(job.job_id for job in cluster.workers.values()):
+        raise InputError(
+            f"{SYSTEMS[profile.kind].title} refuses the job: {cluster.refused}; see the script with --dry-run"
+        )
+    if profile.adapt:
+        cluster.adapt(
+            minimum=profile.adapt.minimum,
+            maximum=profile.adapt.maximum,
+            worker_key=job_of_worker if profile.processes > 1 else None,
+        )
 
 
 def lifetime_s(walltime: int) -> tuple[int, int]:

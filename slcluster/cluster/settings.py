@@ -9,7 +9,15 @@ from typing import Any
 from slcluster.cluster.kinds import BaseProfile
 from slcluster.errors import InputError
 
-__all__ = ["DASHBOARD", "NETWORK", "ONE_THREAD", "dask_settings", "job_environment", "teaching"]
+__all__ = [
+    "DASHBOARD",
+    "NETWORK",
+    "ONE_THREAD",
+    "dask_settings",
+    "job_environment",
+    "network_settings",
+    "teaching",
+]
 
 #: One thread for every library that would start its own: the engines count on it, and cores are for workers.
 ONE_THREAD = dict.fromkeys(
@@ -31,10 +39,20 @@ def dask_settings(start_timeout: str) -> dict[str, Any]:
     }
 
 
+def network_settings(profile: BaseProfile) -> dict[str, str]:
+    """Dask's settings of connections to workers elsewhere; variables of the profile come first."""
+    return {key: profile.environment.get(_variable(key), value) for key, value in NETWORK.items()}
+
+
 def job_environment(profile: BaseProfile) -> dict[str, str]:
     """Variables of workers that start elsewhere. The profile's own come last."""
-    network = {f"DASK_{key.upper().replace('.', '__')}": value for key, value in NETWORK.items()}
+    network = {_variable(key): value for key, value in NETWORK.items()}
     return {**ONE_THREAD, **network, **profile.environment}
+
+
+def _variable(key: str) -> str:
+    """The variable that Dask reads a setting from."""
+    return f"DASK_{key.upper().replace('.', '__')}"
 
 
 @contextmanager
