@@ -56,7 +56,7 @@ def describe(options: ClusterOptions) -> str:
     if is_address(options.cluster):
         return f"the scheduler at {options.cluster}, which runs already"
     arguments = options.connect_arguments()
-    where = arguments.pop("cluster")
+    where, _ = arguments.pop("cluster"), arguments.pop("credentials")
     profile = load_profile(where, **arguments)
     if isinstance(profile, LocalProfile):
         n_workers = profile.workers or "one for each core"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slcluster.cli.options import Sectioned, common, flags_of, job_of
+from slcluster.cli.options import Sectioned, common, flags_of, imports, job_of
 from slcluster.errors import StorePathError
 from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, OutputOptions, SelectOptions
 
@@ -31,6 +31,7 @@ single_job = click.option(
 @flags_of(OutputOptions, "Results")
 @flags_of(ClusterOptions, "Where to compute")
 @flags_of(IngestOptions, "Files, where the store is absent")
+@imports
 @single_job
 @click.option(
     "--dry-run", is_flag=True, help="Check everything; print the plan and the coordinator's job script."
@@ -175,17 +176,16 @@ def coordinate(folder: str, stop_after: float | None) -> None:
     """Compute a submitted run. The job script in its folder calls this."""
     from slcluster.archive import results_in
     from slcluster.cli.analyse import resume_results, run_job
-    from slcluster.jobs import load_job
     from slcluster.jobs.coordinator import lead
     from slcluster.jobs.folder import RunFolder
+    from slcluster.jobs.submission import kept_job
 
     run = RunFolder(folder)
-    where = str(run.cluster_file)
 
     def work() -> None:
         if run.job_file.exists():
-            run_job(load_job(run.job_file, cluster=where), True)
+            run_job(kept_job(run), True)
         else:
-            resume_results(results_in(run.out), ClusterOptions(cluster=where), True)
+            resume_results(results_in(run.out), ClusterOptions(cluster=str(run.cluster_file)), True)
 
     lead(run, work, stop_after_s=stop_after)

@@ -8,15 +8,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.addresses import host_of, is_loopback
 from slcluster.cluster.batch import job_script, start_batch
 from slcluster.cluster.gateway import start_gateway
 from slcluster.cluster.kinds import BatchProfile, GatewayProfile, KubernetesProfile, LocalProfile, Profile
 from slcluster.cluster.kubernetes import start_kubernetes
+from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
-from slcluster.cluster.watching import Watch
-from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
+from slcluster.cluster.security import load_credentials
+from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
+from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
 
 __all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
@@ -83,6 +86,7 @@ def connect(
     workers: int | None = None,
     threads: int | None = None,
     memory: str | None = None,
+    credentials: str | Path | None = None,
 ) -> Iterator[Any]:
     """A client of a cluster that is started for it, or that runs already.
 
@@ -91,9 +95,12 @@ def connect(
     Parameters
     ----------
     cluster : str or path
-        What :func:`make_cluster` takes, or the address of a scheduler: ``"tcp://node7:8786"``.
+        What :func:`make_cluster` takes, or the address of a scheduler: ``"tls://node7:8786"``.
     workers, threads, memory
         As for :func:`make_cluster`; not with an address.
+    credentials : path, optional
+        Folder with the certificates of the scheduler at a ``tls://`` address. Clusters that are started here have
+        their own.
 
     Yields
     ------
@@ -102,7 +109,8 @@ def connect(
     Raises
     ------
     InputError
-        As :func:`make_cluster`; or nothing answers at the address.
+        As :func:`make_cluster`; or nothing answers at the address, or its certificates are missing, expired,
+        or those of another cluster.
     SlclusterError
         No worker came in time, or workers lack slcluster or have another version.
 
@@ -117,10 +125,14 @@ def connect(
             raise InputError(
                 f"{cluster} is a cluster that runs already; workers, threads and memory are its own"
             )
-        with _client_at(str(cluster)) as client:
+        with _client_at(str(cluster), credentials) as client:
             await_workers(client, "60s", f"{cluster} has no worker")
             yield client
         return
+    if credentials is not None:
+        raise InputError(
+            f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
+        )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
     with _quiet_end() as hush, _start(chosen) as started, started.get_client() as client:
         watch = None
@@ -204,21 +216,53 @@ def _start_local(profile: LocalProfile) -> Any:
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        return LocalCluster(**options)
+        cluster = LocalCluster(**options)
+    try:
+        refuse_plain(cluster.scheduler_address)
+    except InputError:
+        cluster.close()
+        raise
+    return cluster
 
 
 @contextmanager
-def _client_at(address: str) -> Iterator[Any]:
+def _client_at(address: str, credentials: str | Path | None) -> Iterator[Any]:
+    import dask
     from distributed import Client
     from distributed.comm import resolve_address
 
-    try:
-        resolve_address(address)  # a Client that fails on a misspelt scheme stays behind as the active one
-        client = Client(address, timeout=ANSWER_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from error
-    with client:
-        yield client
+    security = _security_at(address, credentials)
+    with dask.config.set(NETWORK if security else {}):
+        try:
+            resolve_address(
+                address
+            )  # a Client that fails on a misspelt scheme stays behind as the active one
+            client = Client(address, timeout=ANSWER_TIMEOUT, security=security)
+        except (OSError, ValueError) as error:
+            hint = "" if security is None else "; are the credentials those of this cluster?"
+            said = " ".join(str(error).split())
+            raise InputError(f"no Dask scheduler answers at {address}: {said}{hint}") from error
+        with client:
+            yield client
+
+
+def _security_at(address: str, credentials: str | Path | None) -> Any:
+    """What a client needs to be let in at an address."""
+    if address.startswith("tls://"):
+        if credentials is None:
+            raise InputError(
+                f"{address} asks for a certificate; name the folder of its credentials (--credentials FOLDER)"
+            )
+        return load_credentials(credentials).security()
+    if credentials is not None:
+        raise InputError(f"credentials are for tls:// addresses, and {address} is not one")
+    if not is_loopback(host_of(address)):
+        log.warning(
+            "%s is not encrypted and asks nobody who they are: whoever reaches it, or answers in its place, can "
+            "run code as you",
+            address,
+        )
+    return None
 
 
 @contextmanager

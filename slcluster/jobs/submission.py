@@ -7,6 +7,7 @@ import shlex
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from slcluster.cluster.batch import make_job
+from slcluster.cluster.documents import read_yaml
 from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
@@ -21,17 +23,17 @@ from slcluster.cluster.queues import State, queue_of
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError, StoreError
-from slcluster.jobs import Job
+from slcluster.jobs import Job, load_job
 from slcluster.jobs.coordinator import n_blocks_done
 from slcluster.jobs.folder import RunFolder
 
-__all__ = ["cancel", "coordinator_script", "resubmit", "submit"]
+__all__ = ["cancel", "coordinator_script", "kept_job", "resubmit", "submit"]
 
 #: Seconds that a coordinator gets to stop in good order before its workers are cancelled one by one.
 _LEAVE_S = 30.0
 
 #: Keys of a job that say where to compute. The folder of the run keeps that apart.
-_WHERE = ("cluster", "workers", "threads", "memory")
+_WHERE = ("cluster", "workers", "threads", "memory", "credentials")
 
 
 def submit(job: Job, *, single_job: bool = False) -> RunFolder:
@@ -63,8 +65,8 @@ def submit(job: Job, *, single_job: bool = False) -> RunFolder:
     if job.memory_limit or job.memory:
         given["memory_limit"] = job.memory_limit or job.memory  # what bounds the plan must not be lost
     kept = {name: _absolute(name, value) for name, value in given.items() if name not in _WHERE}
-    text = yaml.safe_dump(kept, sort_keys=False)
-    return _hand_in(RunFolder.beside(job.out), profile, text, single_job)
+    run = RunFolder.beside(job.out)
+    return _hand_in(run, profile, yaml.safe_dump(kept, sort_keys=False), single_job, job.allowed_packages)
 
 
 def resubmit(
@@ -91,7 +93,8 @@ def resubmit(
     if cluster is None and not run.exists:
         raise InputError(f"{out} was not submitted before; say where to with --cluster")
     text = run.job_file.read_text() if run.job_file.exists() else None
-    return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job)
+    packages = run.record()["allow_import"] if text is not None else ()
+    return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job, packages)
 
 
 def cancel(out: str | Path) -> list[str]:
@@ -177,7 +180,20 @@ def _profile(cluster: str | Path, **asked: Any) -> Profile:
     return profile
 
 
-def _hand_in(run: RunFolder, profile: Profile, job_text: str | None, single_job: bool) -> RunFolder:
+def kept_job(run: RunFolder) -> Job:
+    """The job of a run, as its coordinator computes it.
+
+    It writes where the person who submitted it was told that it would: outside the run's folder.
+    """
+    data = read_yaml(run.job_file, "job file").data
+    said = {name: data[name] for name in ("store", "out", "export") if data.get(name) is not None}
+    packages = run.record()["allow_import"]
+    return load_job(run.job_file, allow_import=packages, cluster=str(run.cluster_file), **said)
+
+
+def _hand_in(
+    run: RunFolder, profile: Profile, job_text: str | None, single_job: bool, packages: Sequence[str]
+) -> RunFolder:
     _refuse_second(run)
     queue = queue_of(profile.kind)
     if isinstance(profile, BatchProfile):
@@ -197,8 +213,9 @@ def _hand_in(run: RunFolder, profile: Profile, job_text: str | None, single_job:
     record = {
         "kind": profile.kind,
         "submitted": time.time(),
-        "host": socket.getfqdn(),
+        "host": socket.gethostname(),
         "user": getpass.getuser(),
+        "allow_import": [*packages],
     }
     run.create(texts, record)
     run.add_job(queue.submit(run.script), n_done=n_blocks_done(run))

@@ -15,8 +15,8 @@ import pytest
 
 import slcluster as slc
 from slcluster.cluster import connect
-from slcluster.cluster.watching import last_words, listed_jobs
 from slcluster.cluster.systems import SYSTEMS
+from slcluster.cluster.watching import last_words, listed_jobs
 from slcluster.errors import InputError, SlclusterError
 
 pytest.importorskip("dask_jobqueue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -76,7 +77,7 @@ def test_a_walltime_shorter_than_the_run(left_run: MakeRun, expected: dict[str, 
     went_on = re.findall(r"coordinator (\d+) stops; job (\d+) goes on", run.log)
     assert went_on
     assert went_on[-1][1] == run.coordinator["job"]
-    assert all(before[1] == after[0] for before, after in zip(went_on, went_on[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(went_on))
 
 
 def test_one_job_does_it_all_and_a_failure_is_told(left_run: MakeRun, expected: dict[str, bytes]) -> None:
