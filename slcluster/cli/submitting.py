@@ -53,9 +53,8 @@ def submit(inputs: tuple[str, ...], single_job: bool, dry_run: bool, **flags: An
       slcluster resume maps.zarr --submit
     """
     from slcluster.cli.analyse import check_job
-    from slcluster.cluster.profiles import load_profile
     from slcluster.jobs.folder import RunFolder
-    from slcluster.jobs.submission import coordinator_script
+    from slcluster.jobs.submission import coordinator_script, profile_of
     from slcluster.jobs.submission import submit as leave
 
     job = job_of(inputs, flags)
@@ -65,10 +64,8 @@ def submit(inputs: tuple[str, ...], single_job: bool, dry_run: bool, **flags: An
         return
     for plan in plans:
         click.echo(plan)
-    options = job.connect_arguments()
-    profile = load_profile(options.pop("cluster"), **options)
     assert job.out is not None  # it has been checked
-    script = coordinator_script(RunFolder.beside(job.out), profile, single_job=single_job)
+    script = coordinator_script(RunFolder.beside(job.out), profile_of(job), single_job=single_job)
     click.echo(f"\n{script.rstrip()}")
 
 

@@ -23,11 +23,11 @@ from slcluster.cluster.queues import State, queue_of
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError, StoreError
-from slcluster.jobs import Job, load_job
+from slcluster.jobs import ClusterOptions, Job, load_job
 from slcluster.jobs.coordinator import n_blocks_done
 from slcluster.jobs.folder import RunFolder
 
-__all__ = ["cancel", "coordinator_script", "kept_job", "resubmit", "submit"]
+__all__ = ["cancel", "coordinator_script", "kept_job", "profile_of", "resubmit", "submit"]
 
 #: Seconds that a coordinator gets to stop in good order before its workers are cancelled one by one.
 _LEAVE_S = 30.0
@@ -60,7 +60,7 @@ def submit(job: Job, *, single_job: bool = False) -> RunFolder:
     """
     if job.out is None:
         raise InputError("--out is missing: where the result store goes")
-    profile = _profile(job.cluster, workers=job.workers, threads=job.threads, memory=job.memory)
+    profile = profile_of(job)
     given: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
     if job.memory_limit or job.memory:
         given["memory_limit"] = job.memory_limit or job.memory  # what bounds the plan must not be lost
@@ -168,6 +168,17 @@ def _stop_after_s(own: BatchProfile) -> int:
             f"coordinator: its reserve ({reserve}) is not below its walltime ({own.walltime}); nothing would be computed"
         )
     return walltime - before
+
+
+def profile_of(options: ClusterOptions) -> Profile:
+    """The profile that a job would be submitted to.
+
+    Raises
+    ------
+    InputError
+        Unknown, or nothing can be submitted to it.
+    """
+    return _profile(options.cluster, workers=options.workers, threads=options.threads, memory=options.memory)
 
 
 def _profile(cluster: str | Path, **asked: Any) -> Profile:
