@@ -55,8 +55,8 @@ def describe(options: ClusterOptions) -> str:
 
     if is_address(options.cluster):
         return f"the scheduler at {options.cluster}, which runs already"
-    arguments = options.connect_arguments()
-    where, _ = arguments.pop("cluster"), arguments.pop("credentials")
+    arguments = options.profile_arguments()
+    where = arguments.pop("cluster")
     profile = load_profile(where, **arguments)
     if isinstance(profile, LocalProfile):
         n_workers = profile.workers or "one for each core"

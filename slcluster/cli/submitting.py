@@ -53,8 +53,9 @@ def submit(inputs: tuple[str, ...], single_job: bool, dry_run: bool, **flags: An
       slcluster resume maps.zarr --submit
     """
     from slcluster.cli.analyse import check_job
+    from slcluster.cluster.profiles import load_profile
     from slcluster.jobs.folder import RunFolder
-    from slcluster.jobs.submission import coordinator_script, profile_of
+    from slcluster.jobs.submission import coordinator_script
     from slcluster.jobs.submission import submit as leave
 
     job = job_of(inputs, flags)
@@ -64,8 +65,11 @@ def submit(inputs: tuple[str, ...], single_job: bool, dry_run: bool, **flags: An
         return
     for plan in plans:
         click.echo(plan)
+    options = job.profile_arguments()
+    profile = load_profile(options.pop("cluster"), **options)
     assert job.out is not None  # it has been checked
-    script = coordinator_script(RunFolder.beside(job.out), profile_of(job), single_job=single_job)
+    run = RunFolder.beside(job.out)
+    script = coordinator_script(run, profile, single_job=single_job, packages=job.packages)
     click.echo(f"\n{script.rstrip()}")
 
 
@@ -168,21 +172,24 @@ def cancel(results: tuple[str, ...]) -> None:
 @click.command(hidden=True)
 @click.argument("folder")
 @click.option("--stop-after", type=float, help="Seconds after which the rest is left to a follow-up job.")
+@imports
 @common
-def coordinate(folder: str, stop_after: float | None) -> None:
+def coordinate(folder: str, stop_after: float | None, allow_import: tuple[str, ...]) -> None:
     """Compute a submitted run. The job script in its folder calls this."""
     from slcluster.archive import results_in
     from slcluster.cli.analyse import resume_results, run_job
+    from slcluster.jobs import load_job
     from slcluster.jobs.coordinator import lead
     from slcluster.jobs.folder import RunFolder
-    from slcluster.jobs.submission import kept_job
 
     run = RunFolder(folder)
+    where = str(run.cluster_file)
 
     def work() -> None:
         if run.job_file.exists():
-            run_job(kept_job(run), True)
+            job = load_job(run.job_file, allow_import=allow_import, is_checked=True, cluster=where)
+            run_job(job, True)
         else:
-            resume_results(results_in(run.out), ClusterOptions(cluster=str(run.cluster_file)), True)
+            resume_results(results_in(run.out), ClusterOptions(cluster=where), True)
 
     lead(run, work, stop_after_s=stop_after)

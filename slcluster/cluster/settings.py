@@ -54,7 +54,7 @@ def job_environment(profile: BaseProfile) -> dict[str, str]:
 
 def _variable(key: str) -> str:
     """The variable that Dask reads a setting from."""
-    return f"DASK_{key.upper().replace('.', '__')}"
+    return f"DASK_{key.upper().replace('.', '__').replace('-', '_')}"
 
 
 @contextmanager

@@ -15,19 +15,17 @@ import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from slcluster.cluster.batch import make_job
-from slcluster.cluster.documents import read_yaml
 from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
 from slcluster.cluster.queues import State, queue_of
 from slcluster.cluster.submission import check_python, check_submission
-from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError, StoreError
-from slcluster.jobs import ClusterOptions, Job, load_job
+from slcluster.jobs import Job
 from slcluster.jobs.coordinator import n_blocks_done
 from slcluster.jobs.folder import RunFolder
 
-__all__ = ["cancel", "coordinator_script", "kept_job", "profile_of", "resubmit", "submit"]
+__all__ = ["cancel", "coordinator_script", "resubmit", "submit"]
 
 #: Seconds that a coordinator gets to stop in good order before its workers are cancelled one by one.
 _LEAVE_S = 30.0
@@ -60,13 +58,13 @@ def submit(job: Job, *, single_job: bool = False) -> RunFolder:
     """
     if job.out is None:
         raise InputError("--out is missing: where the result store goes")
-    profile = profile_of(job)
+    profile = _profile(job.cluster, workers=job.workers, threads=job.threads, memory=job.memory)
     given: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
     if job.memory_limit or job.memory:
         given["memory_limit"] = job.memory_limit or job.memory  # what bounds the plan must not be lost
     kept = {name: _absolute(name, value) for name, value in given.items() if name not in _WHERE}
-    run = RunFolder.beside(job.out)
-    return _hand_in(run, profile, yaml.safe_dump(kept, sort_keys=False), single_job, job.allowed_packages)
+    text = yaml.safe_dump(kept, sort_keys=False)
+    return _hand_in(RunFolder.beside(job.out), profile, text, single_job, job.packages)
 
 
 def resubmit(
@@ -93,7 +91,7 @@ def resubmit(
     if cluster is None and not run.exists:
         raise InputError(f"{out} was not submitted before; say where to with --cluster")
     text = run.job_file.read_text() if run.job_file.exists() else None
-    packages = run.record()["allow_import"] if text is not None else ()
+    packages = run.record().get("allow_import", ()) if run.exists else ()
     return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job, packages)
 
 
@@ -128,11 +126,14 @@ def cancel(out: str | Path) -> list[str]:
     return [*reversed(ended), *left]
 
 
-def coordinator_script(run: RunFolder, profile: Profile, *, single_job: bool = False) -> str:
-    """The batch job that leads a run, as text."""
+def coordinator_script(
+    run: RunFolder, profile: Profile, *, single_job: bool = False, packages: Sequence[str] = ()
+) -> str:
+    """The batch job that leads a run, as text; it may import the packages that the user let it."""
     python = shlex.quote((isinstance(profile, BatchProfile) and profile.python) or sys.executable)
     folder, log = shlex.quote(str(run.path)), shlex.quote(str(run.coordinator_log))
-    words = f"{python} -m slcluster coordinate {folder}"
+    allowed = "".join(f" --allow-import {shlex.quote(package)}" for package in packages)
+    words = f"{python} -m slcluster coordinate {folder}{allowed}"
     if isinstance(profile, LocalProfile):
         return f"#!/bin/sh\ncd {folder} && exec {words} >>{log} 2>&1\n"
     assert isinstance(profile, BatchProfile)
@@ -170,17 +171,6 @@ def _stop_after_s(own: BatchProfile) -> int:
     return walltime - before
 
 
-def profile_of(options: ClusterOptions) -> Profile:
-    """The profile that a job would be submitted to.
-
-    Raises
-    ------
-    InputError
-        Unknown, or nothing can be submitted to it.
-    """
-    return _profile(options.cluster, workers=options.workers, threads=options.threads, memory=options.memory)
-
-
 def _profile(cluster: str | Path, **asked: Any) -> Profile:
     if is_address(cluster):
         raise InputError(
@@ -191,17 +181,6 @@ def _profile(cluster: str | Path, **asked: Any) -> Profile:
     return profile
 
 
-def kept_job(run: RunFolder) -> Job:
-    """The job of a run, as its coordinator computes it.
-
-    It writes where the person who submitted it was told that it would: outside the run's folder.
-    """
-    data = read_yaml(run.job_file, "job file").data
-    said = {name: data[name] for name in ("store", "out", "export") if data.get(name) is not None}
-    packages = run.record()["allow_import"]
-    return load_job(run.job_file, allow_import=packages, cluster=str(run.cluster_file), **said)
-
-
 def _hand_in(
     run: RunFolder, profile: Profile, job_text: str | None, single_job: bool, packages: Sequence[str]
 ) -> RunFolder:
@@ -209,13 +188,12 @@ def _hand_in(
     queue = queue_of(profile.kind)
     if isinstance(profile, BatchProfile):
         profile = profile.model_copy(update={"log_directory": str(run.logs)})
-    script = coordinator_script(run, profile, single_job=single_job)
+    script = coordinator_script(run, profile, single_job=single_job, packages=packages)
     if isinstance(profile, BatchProfile):
         check_python(profile)
-        system = SYSTEMS[profile.kind]
-        check_submission(system, script)
+        check_submission(profile.kind, script)
         if not single_job:
-            check_submission(system, make_job(profile).job_script())
+            check_submission(profile.kind, make_job(profile).job_script())
     texts = {run.script: script, run.profile_file: _as_yaml(profile), run.cluster_file: _as_yaml(profile)}
     if single_job and isinstance(profile, BatchProfile):
         texts[run.cluster_file] = _as_yaml(_inside(profile))
@@ -226,7 +204,7 @@ def _hand_in(
         "submitted": time.time(),
         "host": socket.gethostname(),
         "user": getpass.getuser(),
-        "allow_import": [*packages],
+        "allow_import": list(packages),
     }
     run.create(texts, record)
     run.add_job(queue.submit(run.script), n_done=n_blocks_done(run))

@@ -223,7 +223,9 @@ def test_a_server_says_nothing_in_plain(server: str, servers: dict[str, tuple[st
             assert plain.recv(64)[:1] in (b"", b"\x15"), "neither an end nor a TLS alert"
 
 
-def test_a_client_of_the_cluster_and_others(cluster: LocalCluster, issued: dict[str, Credentials]) -> None:
+def test_a_client_of_the_cluster_and_others(
+    cluster: LocalCluster, issued: dict[str, Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = cluster.scheduler_address
     with connect(address, credentials=issued["good"].folder) as client:
         assert client.submit(sum, [1, 2]).result() == 3
@@ -258,7 +260,7 @@ def test_workers_without_good_certificates_never_join(
     cluster: LocalCluster, issued: dict[str, Credentials], tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "distributed.cli.dask_worker", "--no-nanny", "--host", "127.0.0.1"]
-    command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "5"]
+    command += ["--dashboard-address", "127.0.0.1:0", "--death-timeout", "3"]
     plain = cluster.scheduler_address.replace("tls://", "tcp://")
     workers = {"plain": [*command, plain, "--name", "plain"]}
     for name in ("foreign", "expired"):

@@ -84,14 +84,14 @@ class Network:
 def network(name: str) -> Iterator[Network]:
     """A network for a test; the test is skipped where none can be made."""
     if shutil.which("ip") is None:
-        pytest.skip("no ip command to make hosts with: install the package iproute2")
+        pytest.skip("hosts are network namespaces: install Debian's iproute2")
     made = Network(name)
     try:
         try:
             made.make()
         except subprocess.CalledProcessError as error:
             pytest.skip(
-                f"network namespaces are not permitted here (iproute2 as root makes them): {error.stderr}"
+                f"hosts are network namespaces, which iproute2 may not make here: {error.stderr.strip()}"
             )
         yield made
     finally:
@@ -103,12 +103,13 @@ SBATCH = """#!/bin/sh
 [ "$1" = --test-only ] && exit 0
 cd {folder}
 for host in {hosts}; do
-  [ -e down-$host ] || echo "$(cat on-$host 2>/dev/null | while read group; do
-    kill -0 -- -$group 2>/dev/null && echo busy; done | wc -l) $host"
+  [ -e down-$host ] || echo "$(cat on-$host 2>/dev/null | while read job; do
+    kill -0 $job 2>/dev/null && echo busy; done | wc -l) $host"
 done | sort -n | head -n 1 | {{
   read count host
   number=$(($(cat number 2>/dev/null || echo 0) + 1)); echo $number > number
-  ip netns exec {prefix}$host setsid bash "$1" > job-$number.log 2>&1 &
+  cp "$1" script-$number
+  ip netns exec {prefix}$host setsid bash script-$number > job-$number.log 2>&1 &
   echo $! >> on-$host; echo $! > job-$number
   echo "Submitted batch job $number"
 }}

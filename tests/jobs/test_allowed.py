@@ -32,8 +32,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "pathlib.Path(__file__).with_name('imported').touch()\n"
     )
     (folder / "means.py").write_text(
-        "from sklearn.dummy import DummyClassifier\nfrom sklearn.model_selection import KFold\n"
-        "class Mean(DummyClassifier):\n    pass\nclass Halves(KFold):\n    pass\n"
+        "from sklearn.base import BaseEstimator\nfrom sklearn.model_selection import KFold\n"
+        "class Mean(BaseEstimator):\n    def __init__(self, strategy='mean'):\n        self.strategy = strategy\n"
+        "    def fit(self, X, y):\n        return self\n"
+        "class Halves(KFold):\n    pass\n"
     )
     monkeypatch.syspath_prepend(folder.parent)
     yield "our_models"
