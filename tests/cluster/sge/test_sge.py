@@ -19,6 +19,7 @@ import pytest
 
 import slcluster as slc
 from slcluster.cluster.queues import State, queue_of
+from slcluster.io.export import write_images
 from tests.cluster.sge.throwaway import PACKAGES, missing_programs, running_sge
 
 PROFILE = """
@@ -65,8 +66,19 @@ def slcluster(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_searchlight(folder: Path) -> None:
-    slc.simulate(shape=(7, 8, 9), n_runs=4, seed=3, out=folder / "sub.zarr")
-    request = ["searchlight", "sub.zarr", "--radius-mm", 5, "--block-centers", 16]
+    ds = slc.simulate(shape=(9, 10, 11), zooms_mm=(3.5, 3.75, 4.0), n_runs=4, n_informative=1, seed=3)
+    files = write_images(ds, folder / "files")
+    slc.ingest(files["bold"], folder / "sub.zarr", mask=files["mask"], labels=files["labels"])
+    request = [
+        "searchlight",
+        "sub.zarr",
+        "--conditions",
+        "face,house",
+        "--radius-mm",
+        5,
+        "--block-centers",
+        32,
+    ]
     done = slcluster(*request, "--cluster", "sge.yaml", "--out", "maps.zarr")
     assert done.returncode == 0, done.stderr
     here = slcluster(*request, "--out", "here.zarr")
