@@ -37,8 +37,8 @@ def test_a_worker_lost_then_cancelled_then_resumed(left_run: MakeRun, expected: 
     assert re.search(r"ssh -N -L 8787:127\.0\.0\.1:\d+ ", during)
     lost = run.coordinator["workers"][0]
     call("scancel", lost)
-    run.await_that(lambda: f"batch job {lost} ended before its work was done" in run.log, "the loss seen")
-    run.await_blocks(5)
+    run.await_that(lambda: lost not in in_queue(), "the loss")
+    run.await_blocks(5)  # by the other one; another job would come after a while
     jobs = run.jobs
     assert f"cancelled job {first}" in run.call("cancel", "maps.zarr")
     assert not {*jobs, *run.jobs} & in_queue()
