@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.slurm.runs import Run, blocks_of, call, in_queue
+from tests.slurm.runs import ROOT, Run, blocks_of, call, in_queue
 from tests.slurm.throwaway import PACKAGES, missing_programs, shared_slurm
 
 
@@ -31,9 +32,10 @@ def _shared(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def slurm(slurm_session: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Slurm's commands reach the shared Slurm; the path of its slurm.conf."""
+    """Slurm's commands reach the shared Slurm, and its jobs our estimators; the path of its slurm.conf."""
     for name, value in slurm_session.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return Path(slurm_session["SLURM_CONF"])
 
 
@@ -51,7 +53,7 @@ def expected(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 @pytest.fixture
 def left_run(slurm: Path, test_data: Path, tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    """Make a run with keys of the profile; what it leaves in the queue is taken out."""
+    """Make a run (what :class:`Run` takes); what it leaves in the queue is taken out."""
     made: list[Run] = []
 
     def make(**profile: Any) -> Run:

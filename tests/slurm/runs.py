@@ -27,7 +27,9 @@ PROFILE: dict[str, Any] = {
     "interface": "lo",
 }
 
-#: Blocks of four centers, of which each takes scikit-learn a moment: a run of half a minute in 133 steps.
+ROOT = Path(__file__).parents[2]
+
+#: 133 blocks of four centers.
 JOB: dict[str, Any] = {
     "store": "subject.zarr",
     "conditions": ["face", "house"],
@@ -40,14 +42,26 @@ JOB: dict[str, Any] = {
 
 
 class Run:
-    """One analysis of the real slice in a folder of its own."""
+    """One analysis of the real slice in a folder of its own.
 
-    def __init__(self, folder: Path, data: Path, **profile: Any) -> None:
+    Parameters
+    ----------
+    folder, data : Path
+    pause_s : float
+        Slept before each of the 2120 fits.
+    **profile
+        Other values in the profile.
+    """
+
+    def __init__(self, folder: Path, data: Path, *, pause_s: float = 0.0, **profile: Any) -> None:
         haxby = data / "haxby2001"
         self.folder, self.out = folder, folder / "maps.zarr"
         self.kept = RunFolder.beside(self.out)
         files = {"bold": "subj1/bold.nii.gz", "mask": "mask.nii.gz", "labels": "subj1/labels.txt"}
         job = {**{key: str(haxby / name) for key, name in files.items()}, **JOB}
+        if pause_s:
+            job["estimator"] = {"class": "tests.slurm.patient.Patient", "params": {"pause_s": pause_s}}
+        self._imports = ["--allow-import", "tests"] if pause_s else []
         (folder / "job.yaml").write_text(yaml.safe_dump(job))
         (folder / "slurm.yaml").write_text(yaml.safe_dump({**PROFILE, **profile}))
 
@@ -66,7 +80,8 @@ class Run:
 
     def submit(self, *words: object) -> str:
         """The number of the coordinator's job."""
-        return self.call("submit", "job.yaml", "--cluster", "slurm.yaml", *words).split("job ")[1].split()[0]
+        words = ("submit", "job.yaml", "--cluster", "slurm.yaml", *self._imports, *words)
+        return self.call(*words).split("job ")[1].split()[0]
 
     @property
     def n_done(self) -> int:

@@ -10,25 +10,18 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pytest
 import yaml
 
 import slcluster as slc
-from tests.slurm.runs import Run, blocks_of, call, in_queue
-
-ROOT = Path(__file__).parents[2]
+from tests.slurm.runs import Run, call, in_queue
 
 MakeRun = Callable[..., Run]
 
 
 def test_a_worker_lost_then_cancelled_then_resumed(left_run: MakeRun, expected: dict[str, bytes]) -> None:
-    run = left_run()
+    run = left_run(pause_s=0.04)
     first = run.submit()
-    assert f"{run.out} was submitted already: job {first}" in run.call(
-        "submit", "job.yaml", "--cluster", "slurm.yaml", expected=1
-    )
     run.await_blocks(5)
     during = run.call("status", "maps.zarr")
     assert re.search(r"bold: running, \d+ of 133 blocks done\n  computed by process \d+ on ", during)
@@ -60,7 +53,7 @@ def test_a_worker_lost_then_cancelled_then_resumed(left_run: MakeRun, expected: 
 def test_a_coordinator_killed_without_notice_and_one_cancelled(
     left_run: MakeRun, expected: dict[str, bytes]
 ) -> None:
-    run = left_run(workers=None, adapt={"minimum": 1, "maximum": 3})
+    run = left_run(pause_s=0.04, workers=None, adapt={"minimum": 1, "maximum": 3})
     first = run.submit()
     run.await_blocks(5)
     run.await_that(lambda: len(run.coordinator.get("workers", ())) > 1, "more workers than the minimum")
@@ -75,31 +68,15 @@ def test_a_coordinator_killed_without_notice_and_one_cancelled(
     assert run.coordinator["outcome"] == "finished"
 
 
-def test_a_walltime_shorter_than_the_run(left_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With an estimator that sleeps: the run takes 40 s of work however quick the machine is.
+def test_a_walltime_shorter_than_the_run(left_run: MakeRun, expected: dict[str, bytes]) -> None:
+    """40 s of pauses. Slurm counts whole minutes; the reserve makes a coordinator leave after 35 s.
 
-    Slurm counts whole minutes; the reserve makes a coordinator leave after 35 s. Its worker, too, ends before the run.
+    Its worker, too, retires before the run is over.
     """
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    run = left_run(walltime="00:01:00", workers=1, coordinator={"reserve": "25s"})
-    job = _without_files(run)
-    for pause_s, name in ((0.02, "job.yaml"), (0.0, "quick.yaml")):
-        slow = {"class": "tests.faults.slow.Slow", "params": {"pause_s": pause_s}}
-        (run.folder / name).write_text(yaml.safe_dump({**job, "estimator": slow}))
-    run.submit("--allow-import", "tests")
-    words = [
-        "--allow-import",
-        "tests",
-        "--out",
-        "quick.zarr",
-        "--store",
-        "quick-subject.zarr",
-        "--workers",
-        1,
-    ]
-    run.call("searchlight", "quick.yaml", *words)
+    run = left_run(pause_s=0.02, walltime="00:01:00", workers=1, coordinator={"reserve": "25s"})
+    run.submit()
     run.await_end()
-    assert run.blocks() == blocks_of(run.folder / "quick.zarr")
+    assert run.blocks() == expected
     went_on = re.findall(r"coordinator (\d+) stops; job (\d+) goes on", run.log)
     assert went_on
     assert went_on[-1][1] == run.coordinator["job"]
@@ -108,7 +85,10 @@ def test_a_walltime_shorter_than_the_run(left_run: MakeRun, monkeypatch: pytest.
 
 def test_one_job_does_it_all_and_a_failure_is_told(left_run: MakeRun, expected: dict[str, bytes]) -> None:
     run = left_run(cores=2, processes=2, memory="2GB")
-    (run.folder / "job.yaml").write_text(yaml.safe_dump(_without_files(run)))
+    job = yaml.safe_load((run.folder / "job.yaml").read_text())
+    bold, mask, labels = (job.pop(name) for name in ("bold", "mask", "labels"))
+    run.call("ingest", bold, "subject.zarr", "--mask", mask, "--labels", labels, "--subject", "bold")
+    (run.folder / "job.yaml").write_text(yaml.safe_dump(job))
     shutil.move(run.folder / "subject.zarr", run.folder / "away.zarr")
     assert "no store at" in run.call("submit", "job.yaml", "--cluster", "slurm.yaml", expected=2)
     assert not run.kept.path.exists()
@@ -116,7 +96,9 @@ def test_one_job_does_it_all_and_a_failure_is_told(left_run: MakeRun, expected: 
     assert "invalid partition" in run.call(
         "submit", "job.yaml", "--cluster", _with_queue(run, "nosuch"), expected=2
     )
-    run.submit("--single-job")
+    first = run.submit("--single-job")
+    again = run.call("submit", "job.yaml", "--cluster", "slurm.yaml", expected=1)
+    assert f"{run.out} was submitted already: job {first}" in again or "is being computed by" in again
     run.await_end()
     assert run.blocks() == expected
     assert run.coordinator["workers"] == []
@@ -133,14 +115,6 @@ def test_a_run_that_fails_says_so_and_ends(left_run: MakeRun) -> None:
     said = run.call("status", "maps.zarr")
     assert ": failed " in said
     assert "gone.nii.gz" in said
-
-
-def _without_files(run: Run) -> dict[str, Any]:
-    """The job of a subject that has been ingested, which this does."""
-    job = yaml.safe_load((run.folder / "job.yaml").read_text())
-    bold, mask, labels = (job.pop(name) for name in ("bold", "mask", "labels"))
-    run.call("ingest", bold, "subject.zarr", "--mask", mask, "--labels", labels, "--subject", "bold")
-    return job
 
 
 def _with_queue(run: Run, queue: str) -> Path:
