@@ -110,7 +110,12 @@ class Run:
 
     def await_end(self) -> None:
         """Return when the result is complete and nothing of the run is in the queue."""
-        self.await_that(lambda: self.out.exists() and slc.status(self.out).is_finished, "the result")
+
+        def is_finished() -> bool:
+            assert self.coordinator.get("outcome") != "failed", self.log
+            return self.out.exists() and slc.status(self.out).is_finished
+
+        self.await_that(is_finished, "the result")
         self.await_that(lambda: not set(self.jobs) & in_queue(), "an empty queue")
 
     @property
