@@ -65,7 +65,8 @@ class RunFolder:
 
     @property
     def exists(self) -> bool:
-        return self._record.is_file()
+        """Whether a run was submitted, as far as may be seen: it is nobody's business but its owner's."""
+        return os.access(self._record, os.R_OK)
 
     def create(self, texts: dict[Path, str], record: dict[str, Any]) -> None:
         """Make the folder, or begin again in it. Logs and the list of jobs stay.

@@ -22,7 +22,8 @@ class Situation:
 
     Attributes
     ----------
-    folder : str
+    out : str
+        Where the result is, or the folder of results.
     queue : str
         Name of the queue's kind, for people.
     is_cancelled : bool
@@ -34,7 +35,7 @@ class Situation:
         Command that brings the dashboard to the machine it is typed on.
     """
 
-    folder: str
+    out: str
     queue: str
     is_cancelled: bool
     jobs: dict[str, JobState]
@@ -45,7 +46,7 @@ class Situation:
     def is_going_on(self) -> bool:
         """Whether a coordinator is in the queue, or may be: the queue cannot always be asked from here."""
         states = {found.state for found in self.jobs.values()}
-        is_over = self.coordinator.get("outcome") in ("finished", "failed", "cancelled")
+        is_over = self.outcome in ("finished", "failed", "cancelled")
         return bool(states & {State.WAITING, State.RUNNING}) or (State.UNKNOWN in states and not is_over)
 
     @property
@@ -53,26 +54,34 @@ class Situation:
         """What the run failed with."""
         return self.coordinator.get("error")
 
+    @property
+    def outcome(self) -> str | None:
+        """How the last coordinator ended: finished, failed, stopped or cancelled; None while it goes on."""
+        return self.coordinator.get("outcome")
+
     def __str__(self) -> str:
         lines = [f"  submitted to {self.queue}{', then cancelled' if self.is_cancelled else ''}"]
-        lines += [f"    job {job}: {found}" for job, found in self.jobs.items()]
-        about = self.coordinator
-        if "ended" in about:
-            since = time.time() - about["ended"]
+        in_queue = {job: found for job, found in self.jobs.items() if found.state is not State.GONE}
+        lines += [f"    job {job}: {found}" for job, found in in_queue.items()]
+        lines += self._of_coordinator()
+        if not in_queue and self.outcome != "finished":
             lines.append(
-                f"    coordinator {about['job']} {about['outcome']} {since:.0f} s ago on {about['host']}"
+                f"    none of its jobs is in the queue; to go on: slcluster resume {self.out} --submit"
             )
-        elif about:
-            n_jobs = len(about.get("workers", ()))
-            in_jobs = f" in {n_jobs} worker jobs" if n_jobs else ""
-            lines.append(
-                f"    coordinator {about['job']} on {about['host']}: {about.get('n_workers', 0)} workers{in_jobs}"
-            )
-        if self.error:
-            lines.append(f"    failed: {self.error}")
-        if self.tunnel:
+        if self.tunnel and in_queue:
             lines.append(f"    dashboard: {self.tunnel}\n      then open http://127.0.0.1:8787/status")
         return "\n".join(lines)
+
+    def _of_coordinator(self) -> list[str]:
+        about = self.coordinator
+        if not about:
+            return []
+        name = f"    coordinator {about['job']} on {about['host']}"
+        if "ended" in about:
+            since = time.time() - about["ended"]
+            return [f"{name}: {self.outcome} {since:.0f} s ago{f'; {self.error}' if self.error else ''}"]
+        n_jobs = len(about.get("workers", ()))
+        return [f"{name}: {about.get('n_workers', 0)} workers{f' in {n_jobs} jobs' if n_jobs else ''}"]
 
 
 def situation(run: RunFolder) -> Situation:
@@ -87,7 +96,7 @@ def situation(run: RunFolder) -> Situation:
     queue = queue_of(record["kind"])
     jobs = {made["job"]: queue.state(made["job"]) for made in run.jobs()[-2:]}
     return Situation(
-        folder=str(run.path),
+        out=str(run.out),
         queue=queue.title,
         is_cancelled=run.is_cancelled,
         jobs=jobs,
@@ -102,5 +111,5 @@ def _tunnel(record: dict[str, Any], about: dict[str, Any]) -> str | None:
         return None
     port = urlsplit(about["dashboard"]).port
     user, gate, node = record["user"], record["host"], about["host"]
-    through = "" if node in (gate, gate.partition(".")[0]) else f"-J {user}@{gate} "
+    through = "" if node == gate else f"-J {user}@{gate} "
     return f"ssh -N -L 8787:127.0.0.1:{port} {through}{user}@{node}"

@@ -152,6 +152,7 @@ def _coordinator_profile(run: RunFolder, profile: BatchProfile, single_job: bool
             "cores": profile.cores if single_job else own.cores,
             "memory": profile.memory if single_job else own.memory,
             "processes": 1,
+            "tls": profile.tls and not single_job,  # workers inside are on loopback, and speak plainly
             "walltime": own.walltime or profile.walltime,
             "queue": own.queue or profile.queue,
             "directives": profile.directives if own.directives is None else own.directives,
@@ -202,7 +203,7 @@ def _hand_in(
     record = {
         "kind": profile.kind,
         "submitted": time.time(),
-        "host": socket.getfqdn(),
+        "host": socket.gethostname(),
         "user": getpass.getuser(),
         "allow_import": list(packages),
     }
