@@ -14,7 +14,7 @@ from slcluster.kernels.anova import anova
 from slcluster.kernels.preparation import prepare
 from slcluster.planner import check_preparation, usable_mask
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT, space_coords, validate
-from slcluster.store import Source, open_source, source_of
+from slcluster.store import Source, check_whole_runs, open_source, source_of
 from slcluster.store.subject import check_unchanged
 
 __all__ = ["f_score"]
@@ -131,6 +131,8 @@ def _samples(ds: xr.Dataset, detrend: bool) -> tuple[da.Array, np.ndarray, np.nd
     source = source_of(ds) if detrend else None
     runs = ds["run"].values
     if source is None:
+        if detrend:
+            check_whole_runs(ds)
         bold, chosen = da.asarray(ds["bold"].data), np.arange(len(runs))
     else:
         whole = open_source(source)

@@ -23,7 +23,7 @@ from slcluster.plan import (
 )
 from slcluster.schema import SCHEMA_VERSION, SUBJECT, validate
 from slcluster.sizes import parse_bytes
-from slcluster.store import open_source, source_of
+from slcluster.store import check_whole_runs, open_source, source_of
 
 __all__ = ["check_preparation", "plan", "usable_mask"]
 
@@ -147,6 +147,8 @@ def plan(
     check_preparation(standardize, detrend, known=("run", "fold"))
     check_counts(min_voxels=min_voxels, block_centers=block_centers)
     source = source_of(ds)
+    if detrend and source is None:
+        check_whole_runs(ds)
     fitted = estimators.resolve(estimator)
     scoring, tables = estimators.split_tables(scoring)
     metrics, scorer, metrics_described = estimators.make_scorer(scoring, fitted)

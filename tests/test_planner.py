@@ -308,6 +308,30 @@ def test_only_the_samples_that_are_left_count(kind: str, spoilt: xr.Dataset, tmp
     assert slc.plan(rest, radius_mm=5.5).geometry.mask.sum() == spoilt["mask"].sum()
 
 
+@pytest.mark.parametrize(
+    "change", ["rechunked", "cropped", "arithmetic", "selected twice", "cut short", "in memory"]
+)
+def test_no_line_is_fitted_to_what_is_left_of_a_run(change: str, tmp_path: Path) -> None:
+    """Where the other samples of a run cannot be read any more, for a searchlight and for an F map."""
+    whole = noise_dataset(affine=OBLIQUE, n_runs=3, per_run=8)
+    ds = open_store(write_array_store(whole, tmp_path / "s.zarr"))
+    changed = {
+        "rechunked": lambda: slc.select(ds, where=np.arange(24) % 4 != 1).chunk({"x": 1}),
+        "cropped": lambda: slc.select(ds, where=np.arange(24) % 4 != 1).isel(x=slice(1, None)),
+        "arithmetic": lambda: ds.assign(bold=ds["bold"] - 1.0).isel(sample=np.arange(24) % 4 != 1),
+        "selected twice": lambda: ds.isel(sample=np.arange(24) % 4 != 1).isel(sample=slice(1, None)),
+        "cut short": lambda: ds.assign(bold=ds["bold"] - 1.0).isel(sample=slice(0, 22)),
+        "in memory": lambda: whole.isel(sample=np.arange(24) % 4 != 1),
+    }[change]()
+    message = r"fits a line to whole runs, but of run \d only \d samples are here"
+    with pytest.raises(InputError, match=message):
+        slc.plan(changed, radius_mm=4.0, detrend=True)
+    with pytest.raises(InputError, match=message):
+        slc.f_score(changed, detrend=True)
+    slc.plan(changed, radius_mm=4.0)
+    slc.plan(ds.assign(bold=ds["bold"] - 1.0).isel(x=slice(1, None)), radius_mm=4.0, detrend=True)
+
+
 def test_but_detrending_needs_whole_runs(spoilt: xr.Dataset, tmp_path: Path) -> None:
     """A NaN in a sample that is not analysed would spoil its whole run."""
     stored = open_store(write_array_store(spoilt, tmp_path / "s.zarr"))

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from slcluster.errors import StoreError
+from slcluster.errors import InputError, StoreError
 from slcluster.store.subject import open_store
 
-__all__ = ["Source", "open_source", "source_of", "take_samples"]
+__all__ = ["Source", "check_whole_runs", "open_source", "source_of", "take_samples"]
 
 _MAX_STEP = 32
 
@@ -103,6 +103,49 @@ def source_of(ds: xr.Dataset) -> Source | None:
     path, digest = reopened.encoding["source"], reopened.encoding["digest"]
     nx, ny, nz, n_samples = bold.shape
     return Source(path, digest, (nx, ny, nz, n_samples), str(bold.dtype), n_samples)
+
+
+def check_whole_runs(ds: xr.Dataset) -> None:
+    """Refuse to detrend what is left of a run whose other samples cannot be read.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A subject without a :class:`Source`: changed after opening, or in memory.
+
+    Raises
+    ------
+    InputError
+        Samples of a run are missing; names the run.
+    """
+    index, runs = np.asarray(ds["sample_index"].values), np.asarray(ds["run"].values)
+    before = _runs_on_disk(ds)
+    for run in np.unique(runs).tolist():
+        own = np.sort(index[runs == run])
+        first, last = int(own[0]), int(own[-1])
+        is_cut = before is not None and (
+            (first > 0 and before[first - 1] == before[first])
+            or (last + 1 < len(before) and before[last + 1] == before[last])
+        )
+        if is_cut or last - first + 1 > len(own):
+            raise InputError(
+                f"detrend=True fits a line to whole runs, but of run {run} only {len(own)} samples are here, and "
+                "this Dataset was changed after opening (or has no store) so that the others cannot be read; "
+                "select samples last: detrend an unchanged selection of a store, or the whole runs before you "
+                "choose samples of them"
+            )
+
+
+def _runs_on_disk(ds: xr.Dataset) -> np.ndarray | None:
+    """The run of every sample of the store that ``ds`` was opened from, where it still fits."""
+    path = ds.encoding.get("source")
+    if not isinstance(path, str) or not Path(path).is_dir():
+        return None
+    try:
+        runs = np.asarray(open_store(path)["run"].values)
+    except StoreError:
+        return None
+    return runs if len(runs) > int(ds["sample_index"].values.max()) else None
 
 
 def take_samples(ds: xr.Dataset, positions: np.ndarray) -> xr.Dataset:
