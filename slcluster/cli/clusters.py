@@ -46,7 +46,8 @@ def cluster(profile: str, dry_run: bool, **flags: Any) -> None:
 def describe(options: ClusterOptions) -> str:
     """What a cluster would be: its job script, or a line about what would be started here."""
     from slcluster.cluster import job_script
-    from slcluster.cluster.profiles import LocalProfile, is_address, load_profile
+    from slcluster.cluster.kinds import LocalProfile
+    from slcluster.cluster.profiles import is_address, load_profile
 
     if is_address(options.cluster):
         return f"the scheduler at {options.cluster}, which runs already"

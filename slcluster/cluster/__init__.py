@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.batch import job_script, start_batch
+from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.processes import start_processes
-from slcluster.cluster.profiles import LocalProfile, Profile, SlurmProfile, is_address, load_profile
+from slcluster.cluster.profiles import is_address, load_profile
+from slcluster.cluster.queues import Watch
 from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
-from slcluster.cluster.slurm import job_script, start_slurm
+from slcluster.cluster.waiting import await_workers
 from slcluster.errors import InputError, SlclusterError
 
 __all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
@@ -117,18 +118,17 @@ def connect(
                 f"{cluster} is a cluster that runs already; workers, threads and memory are its own"
             )
         with _client_at(str(cluster)) as client:
-            _await_workers(client, "60s", f"{cluster} has no worker")
+            await_workers(client, "60s", f"{cluster} has no worker")
             yield client
         return
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
     with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
-        if isinstance(chosen, SlurmProfile):
-            log.info(
-                "waiting for the first of %d workers; squeue --me shows the jobs",
-                chosen.n_jobs * chosen.processes,
-            )
+        watch = None
+        if isinstance(chosen, BatchProfile):
+            log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
+            watch = Watch(started, chosen)
         try:
-            _await_workers(client, chosen.start_timeout, "no worker started")
+            await_workers(client, chosen.start_timeout, "no worker started", watch)
             yield client
         finally:
             hush(client)
@@ -156,7 +156,7 @@ def connect_processes(n_workers: int) -> Iterator[Any]:
     timeout = LocalProfile().start_timeout
     with _quiet_end() as hush, start_processes(n_workers, timeout) as started, Client(started) as client:
         try:
-            _await_workers(client, timeout, "no worker started")
+            await_workers(client, timeout, "no worker started")
             yield client
         finally:
             hush(client)
@@ -180,7 +180,10 @@ def check_sees(client: Any, path: str | Path) -> None:
 
 
 def _start(profile: Profile) -> Any:
-    return _start_local(profile) if isinstance(profile, LocalProfile) else start_slurm(profile)
+    if isinstance(profile, LocalProfile):
+        return _start_local(profile)
+    assert isinstance(profile, BatchProfile)
+    return start_batch(profile)
 
 
 def _start_local(profile: LocalProfile) -> Any:
@@ -216,28 +219,6 @@ def _client_at(address: str) -> Iterator[Any]:
         yield client
 
 
-def _await_workers(client: Any, timeout: str, problem: str) -> None:
-    """Wait for one worker, then hold every worker's slcluster against ours.
-
-    A task whose module a worker cannot import takes the worker down, and its batch job with it.
-    """
-    from dask.utils import parse_timedelta
-
-    try:
-        client.wait_for_workers(1, timeout=parse_timedelta(timeout))
-    except TimeoutError:
-        raise SlclusterError(f"{problem} (waited {timeout})") from None
-    ours = metadata.version("slcluster")
-    found: dict[str, Any] = client.run(metadata.version, "slcluster", on_error="return")
-    for worker, theirs in found.items():
-        if theirs != ours:
-            has = f"slcluster {theirs}" if isinstance(theirs, str) else "no slcluster"
-            raise SlclusterError(
-                f"worker {worker} has {has}, this process {ours}; install the same on all nodes"
-            )
-    _log_ready(client, list(found))
-
-
 @contextmanager
 def _quiet_end() -> Iterator[Callable[[Any], None]]:
     """Keep a cluster that is being stopped from logging, with tracebacks, that its parts are going away.
@@ -256,9 +237,3 @@ def _quiet_end() -> Iterator[Callable[[Any], None]]:
         yield hush
     finally:
         ours.setLevel(level)
-
-
-def _log_ready(client: Any, workers: Sequence[str]) -> None:
-    has_pages = find_spec("bokeh") is not None
-    dashboard = client.dashboard_link if has_pages else "needs bokeh: pip install 'slcluster[notebook]'"
-    log.info("%d worker%s ready; dashboard %s", len(workers), "" if len(workers) == 1 else "s", dashboard)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slcluster.cluster.profiles import LocalProfile, SlurmProfile, is_address, load_profile
+from slcluster.cluster.kinds import LocalProfile, SlurmProfile
+from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.errors import InputError
 
 

@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 from slcluster.cli import cli
 from slcluster.cluster import connect
-from slcluster.cluster.profiles import LocalProfile, SlurmProfile, load_profile
+from slcluster.cluster.kinds import LocalProfile, SlurmProfile
+from slcluster.cluster.profiles import load_profile
 from slcluster.jobs import Job, load_job
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -15,8 +15,8 @@ import yaml
 
 import slcluster as slc
 from slcluster.cluster import job_script
+from slcluster.cluster.batch import _job_options
 from slcluster.cluster.profiles import load_profile
-from slcluster.cluster.slurm import _job_options
 from slcluster.errors import InputError
 
 dask_jobqueue = pytest.importorskip("dask_jobqueue")

@@ -1,0 +1,210 @@
+"""Batch jobs through dask-jobqueue: from a profile to a job, its script, and a cluster of such jobs."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from slcluster.cluster.kinds import BatchProfile, HTCondorProfile
+from slcluster.cluster.profiles import is_address, load_profile
+from slcluster.cluster.quantities import walltime_s
+from slcluster.cluster.settings import DASHBOARD, dask_settings, job_environment, network_settings, teaching
+from slcluster.cluster.submission import check_python, check_submission
+from slcluster.cluster.systems import SYSTEMS
+from slcluster.errors import InputError
+
+__all__ = ["job_script", "lifetime_s", "make_job", "start_batch"]
+
+
+def job_script(
+    profile: str | Path = "slurm",
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    memory: str | None = None,
+    scheduler: str = "tcp://<scheduler>:<port>",
+) -> str:
+    """The batch job of a profile as text. Nothing is started or submitted.
+
+    Parameters
+    ----------
+    profile, workers, threads, memory
+        As for :func:`make_cluster`.
+    scheduler : str
+        Address that the workers connect to, known only once a cluster runs.
+
+    Raises
+    ------
+    InputError
+        Not a profile of a batch system, or dask-jobqueue is not installed.
+    """
+    chosen = (
+        None
+        if is_address(profile)
+        else load_profile(profile, workers=workers, threads=threads, memory=memory)
+    )
+    if not isinstance(chosen, BatchProfile):
+        raise InputError(
+            f"{profile} submits no batch job; a job script belongs to {', '.join(SYSTEMS)} or a profile of one"
+        )
+    script: str = make_job(chosen, scheduler).job_script()
+    return script
+
+
+def make_job(
+    profile: BatchProfile,
+    scheduler: str = "tcp://<scheduler>:<port>",
+    *,
+    name: str = "slcluster-worker",
+    command: str | None = None,
+) -> Any:
+    """One batch job of a profile. Nothing is submitted.
+
+    Parameters
+    ----------
+    profile : BatchProfile
+    scheduler : str
+        Address that the workers connect to.
+    name : str
+        Of the worker.
+    command : str, optional
+        Shell line to execute in place of the workers. What is above it, from the header to the variables, is
+        the same.
+
+    Returns
+    -------
+    dask_jobqueue.core.Job
+        ``job_script()`` is its text.
+
+    Raises
+    ------
+    InputError
+        dask-jobqueue is not installed, or does not know a keyword under ``extra``.
+    """
+    system = SYSTEMS[profile.kind]
+    module = _jobqueue(system.module)
+    job_class = getattr(module, system.job)
+    # extra may also hold keywords of the cluster, which has no part in the script.
+    of_job = {
+        *inspect.signature(job_class).parameters,
+        *inspect.signature(_jobqueue("core").Job).parameters,
+    }
+    of_cluster = set(inspect.signature(_jobqueue("core").JobQueueCluster).parameters) - of_job
+    options = {name: value for name, value in _job_options(profile).items() if name not in of_cluster}
+    with teaching(profile):
+        job = job_class(scheduler, name=name, **options)
+    if command is not None:
+        first = job._job_script_prologue if isinstance(profile, HTCondorProfile) else []
+        job._command_template = "; ".join([*first, command])
+    return job
+
+
+def start_batch(profile: BatchProfile) -> Any:
+    """A cluster whose jobs have been submitted."""
+    import dask
+
+    system = SYSTEMS[profile.kind]
+    _jobqueue(system.module)
+    from slcluster.cluster.replacing import replacing_cluster
+
+    check_python(profile)
+    if profile.log_directory:
+        Path(profile.log_directory).expanduser().mkdir(parents=True, exist_ok=True)
+    options = {"scheduler_options": {"dashboard_address": DASHBOARD}, **_job_options(profile)}
+    network = network_settings(profile)
+    with dask.config.set({**dask_settings(profile.start_timeout), **network}), teaching(profile):
+        cluster = replacing_cluster(profile.kind)(**options)
+    cluster.hold(network)
+    try:
+        check_submission(system, cluster.job_script())
+        _submit(cluster, profile)
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+def _submit(cluster: Any, profile: BatchProfile) -> None:
+    """The first jobs; the batch system has answered when this returns."""
+    from slcluster.cluster.replacing import job_of_worker
+
+    cluster.scale(jobs=profile.n_jobs)
+    cluster.sync(cluster._correct_state)
+    if not any(job.job_id for job in cluster.workers.values()):
+        raise InputError(
+            f"{SYSTEMS[profile.kind].title} refuses the job: {cluster.refused}; see the script with --dry-run"
+        )
+    if profile.adapt:
+        cluster.adapt(
+            minimum=profile.adapt.minimum,
+            maximum=profile.adapt.maximum,
+            worker_key=job_of_worker if profile.processes > 1 else None,
+        )
+
+
+def lifetime_s(walltime: int) -> tuple[int, int]:
+    """When workers retire: seconds after their start, and by how many more or less that is drawn.
+
+    The last of them go a reserve before the walltime kills the job. They must not all go at once: somebody has
+    to be there while the next job waits.
+
+    Examples
+    --------
+    >>> lifetime_s(4 * 3600)
+    (12300, 1800)
+    >>> lifetime_s(60)
+    (40, 10)
+    """
+    reserve = min(300, walltime // 6)
+    stagger = min(1800, walltime // 6)
+    return walltime - reserve - stagger, stagger
+
+
+def _job_options(profile: BatchProfile) -> dict[str, Any]:
+    """Keyword arguments of dask-jobqueue's job class, the same for a dry run and for the real thing."""
+    system = SYSTEMS[profile.kind]
+    booked = system.booked(profile)
+    logs = [line.format(folder=profile.log_directory) for line in system.logs if profile.log_directory]
+    directives = [*system.directives, *booked.pop("directives", []), *logs, *profile.directives]
+    lifetime, stagger = lifetime_s(walltime_s(profile.walltime))
+    extra = dict(profile.extra)
+    options: dict[str, Any] = {
+        "job_name": "slcluster",
+        "cores": profile.cores,
+        "processes": profile.processes,
+        "memory": profile.memory,
+        "interface": profile.interface,
+        "local_directory": profile.local_directory,
+        "python": shlex.quote(profile.python or sys.executable),
+        "worker_extra_args": [
+            *("--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"),
+            *extra.pop("worker_extra_args", []),
+        ],
+        "job_script_prologue": [
+            *profile.prologue,
+            *(f"export {name}={shlex.quote(value)}" for name, value in job_environment(profile).items()),
+        ],
+        "job_extra_directives": directives,
+        **booked,
+    }
+    if isinstance(profile, HTCondorProfile):  # its jobs are submit files, not shell scripts
+        lines = (line.partition("=") for line in directives)
+        options["job_extra_directives"] = {name.strip(): value.strip() for name, _, value in lines}
+    else:
+        options["queue"] = profile.queue
+        options["walltime"] = system.walltime(profile)
+        options[system.pays] = profile.account
+    return {**options, **extra}
+
+
+def _jobqueue(module: str) -> Any:
+    try:
+        return import_module(f"dask_jobqueue.{module}")
+    except ImportError:
+        raise InputError(
+            "batch clusters need dask-jobqueue; install it with: pip install 'slcluster[batch]'"
+        ) from None
