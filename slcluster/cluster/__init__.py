@@ -13,11 +13,20 @@ from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.queues import Watch
+from slcluster.cluster.service import client_of, find_service, is_service
 from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
 from slcluster.errors import InputError, SlclusterError
 
-__all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
+__all__ = [
+    "attach",
+    "check_sees",
+    "connect",
+    "connect_processes",
+    "job_script",
+    "make_cluster",
+    "start_cluster",
+]
 
 log = logging.getLogger("slcluster")
 
@@ -66,12 +75,9 @@ def make_cluster(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    if is_address(profile):
-        raise InputError(
-            f"{profile} is a cluster that runs already; use distributed.Client({str(profile)!r}), "
-            f"or slcluster.cluster.connect({str(profile)!r})"
-        )
-    return _start(load_profile(profile, workers=workers, threads=threads, memory=memory))
+    if is_address(profile) or is_service(profile):
+        raise InputError(f"{profile} is a cluster that runs already; use slcluster.attach({str(profile)!r})")
+    return start_cluster(load_profile(profile, workers=workers, threads=threads, memory=memory))
 
 
 @contextmanager
@@ -89,9 +95,9 @@ def connect(
     Parameters
     ----------
     cluster : str or path
-        What :func:`make_cluster` takes, or the address of a scheduler: ``"tcp://node7:8786"``.
+        What :func:`make_cluster` takes, or what :func:`attach` does.
     workers, threads, memory
-        As for :func:`make_cluster`; not with an address.
+        As for :func:`make_cluster`; not with a cluster that runs.
 
     Yields
     ------
@@ -100,7 +106,7 @@ def connect(
     Raises
     ------
     InputError
-        As :func:`make_cluster`; or nothing answers at the address.
+        As :func:`make_cluster` or :func:`attach`.
     SlclusterError
         No worker came in time, or workers lack slcluster or have another version.
 
@@ -112,17 +118,16 @@ def connect(
     """
     from distributed import Client
 
-    if is_address(cluster):
+    if is_address(cluster) or is_service(cluster):
         if workers or threads or memory:
             raise InputError(
                 f"{cluster} is a cluster that runs already; workers, threads and memory are its own"
             )
-        with _client_at(str(cluster)) as client:
-            await_workers(client, "60s", f"{cluster} has no worker")
+        with attach(cluster) as client:
             yield client
         return
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
+    with _quiet_end() as hush, start_cluster(chosen) as started, Client(started) as client:
         watch = None
         if isinstance(chosen, BatchProfile):
             log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
@@ -132,6 +137,50 @@ def connect(
             yield client
         finally:
             hush(client)
+
+
+def attach(cluster: str | Path) -> Any:
+    """A client of a cluster that runs already: one that you started by name, or one at an address.
+
+    It becomes the active client, which :func:`slcluster.searchlight` uses. Closing it does not stop the cluster.
+
+    Parameters
+    ----------
+    cluster : str
+        A name that ``slcluster cluster start PROFILE --name NAME`` gave, or the address of a scheduler:
+        ``"tcp://node7:8786"``.
+
+    Returns
+    -------
+    distributed.Client
+        With a worker at least, all of which have this version of slcluster.
+
+    Raises
+    ------
+    InputError
+        No cluster has this name (the nearest is offered), or nothing answers at the address.
+    SlclusterError
+        The cluster has gone, or has no workers, or other ones.
+
+    Examples
+    --------
+    >>> from slcluster.cluster import attach, make_cluster
+    >>> with make_cluster("local", workers=1) as cluster, attach(cluster.scheduler_address) as client:
+    ...     client.submit(sum, [1, 2]).result()
+    3
+    """
+    if is_address(cluster):
+        client, timeout, problem = _client_at(str(cluster)), "60s", f"{cluster} has no worker"
+    else:
+        service = find_service(str(cluster))
+        client, timeout = client_of(service), service.start_timeout
+        problem = f"cluster {cluster} has no worker; ask for some: slcluster cluster scale {cluster} N"
+    try:
+        await_workers(client, timeout, problem)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 @contextmanager
@@ -179,14 +228,21 @@ def check_sees(client: Any, path: str | Path) -> None:
             )
 
 
-def _start(profile: Profile) -> Any:
+def start_cluster(profile: Profile, security: Any = None) -> Any:
+    """The cluster of a profile.
+
+    Parameters
+    ----------
+    profile : Profile
+    security : distributed.Security, optional
+    """
     if isinstance(profile, LocalProfile):
-        return _start_local(profile)
+        return _start_local(profile, security)
     assert isinstance(profile, BatchProfile)
-    return start_batch(profile)
+    return start_batch(profile, security)
 
 
-def _start_local(profile: LocalProfile) -> Any:
+def _start_local(profile: LocalProfile, security: Any) -> Any:
     import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
@@ -199,24 +255,22 @@ def _start_local(profile: LocalProfile) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
+        **({} if security is None else {"security": security, "protocol": "tls://"}),
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
         return LocalCluster(**options)
 
 
-@contextmanager
-def _client_at(address: str) -> Iterator[Any]:
+def _client_at(address: str) -> Any:
     from distributed import Client
     from distributed.comm import resolve_address
 
     try:
         resolve_address(address)  # a Client that fails on a misspelt scheme stays behind as the active one
-        client = Client(address, timeout=ANSWER_TIMEOUT)
+        return Client(address, timeout=ANSWER_TIMEOUT)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from error
-    with client:
-        yield client
 
 
 @contextmanager

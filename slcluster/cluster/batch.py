@@ -103,7 +103,7 @@ def make_job(
     return job
 
 
-def start_batch(profile: BatchProfile) -> Any:
+def start_batch(profile: BatchProfile, security: Any = None) -> Any:
     """A cluster whose jobs have been submitted."""
     import dask
 
@@ -115,6 +115,8 @@ def start_batch(profile: BatchProfile) -> Any:
     if profile.log_directory:
         Path(profile.log_directory).expanduser().mkdir(parents=True, exist_ok=True)
     options = {"scheduler_options": {"dashboard_address": DASHBOARD}, **_job_options(profile)}
+    if security is not None:
+        options |= {"security": security, "protocol": "tls://"}
     network = network_settings(profile)
     with dask.config.set({**dask_settings(profile.start_timeout), **network}), teaching(profile):
         cluster = replacing_cluster(profile.kind)(**options)
