@@ -162,17 +162,12 @@ def _refuse_taken(name: str) -> None:
 
 def _run(service: Service, profile: Profile, lease: Any) -> str:
     """Start the cluster, write down where it is, and wait. Why it ended."""
-    import dask
-
     from slcluster.cluster import start_cluster
 
     security = issue_credentials(service.credentials, hours=_HOURS).security()
-    with (
-        dask.config.set({"distributed.scheduler.idle-timeout": service.idle_timeout}),
-        start_cluster(profile, security) as cluster,
-        _Stop() as stop,
-    ):
+    with start_cluster(profile, security) as cluster, _Stop() as stop:
         _listen(cluster, stop)
+        _begin_idle(cluster.scheduler, service.idle_timeout)
         write_record(
             service.model_copy(
                 update={"address": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
@@ -187,6 +182,14 @@ def _run(service: Service, profile: Profile, lease: Any) -> str:
         # Nobody needs to hear, with tracebacks, that the parts of what is being stopped go away.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         return stop.reason
+
+
+def _begin_idle(scheduler: Any, timeout: str | None) -> None:
+    """From now on the scheduler closes when it has had no task for so long: workers have had time to start."""
+    from dask.utils import parse_timedelta
+
+    scheduler.idle_since = time.time()
+    scheduler.idle_timeout = None if timeout is None else parse_timedelta(timeout)
 
 
 class _Stop:
