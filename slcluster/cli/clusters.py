@@ -236,7 +236,7 @@ def describe(options: ClusterOptions) -> str:
     if is_service(options.cluster):
         return f"the cluster {options.cluster}, which runs already; see slcluster cluster list"
     arguments = options.connect_arguments()
-    where = arguments.pop("cluster")
+    where, _ = arguments.pop("cluster"), arguments.pop("credentials")
     profile = load_profile(where, **arguments)
     if isinstance(profile, LocalProfile):
         n_workers = profile.workers or "one for each core"

@@ -8,13 +8,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.addresses import host_of, is_loopback
 from slcluster.cluster.batch import job_script, start_batch
 from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
+from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.queues import Watch
+from slcluster.cluster.security import Credentials, load_credentials
 from slcluster.cluster.service import client_of, find_service, is_service
-from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
+from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
 from slcluster.errors import InputError, SlclusterError
 
@@ -87,6 +90,7 @@ def connect(
     workers: int | None = None,
     threads: int | None = None,
     memory: str | None = None,
+    credentials: str | Path | None = None,
 ) -> Iterator[Any]:
     """A client of a cluster that is started for it, or that runs already.
 
@@ -98,6 +102,8 @@ def connect(
         What :func:`make_cluster` takes, or what :func:`attach` does.
     workers, threads, memory
         As for :func:`make_cluster`; not with a cluster that runs.
+    credentials : path, optional
+        As for :func:`attach`. Clusters that are started here have their own.
 
     Yields
     ------
@@ -123,9 +129,13 @@ def connect(
             raise InputError(
                 f"{cluster} is a cluster that runs already; workers, threads and memory are its own"
             )
-        with attach(cluster) as client:
+        with attach(cluster, credentials=credentials) as client:
             yield client
         return
+    if credentials is not None:
+        raise InputError(
+            f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
+        )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
     with _quiet_end() as hush, start_cluster(chosen) as started, Client(started) as client:
         watch = None
@@ -139,7 +149,7 @@ def connect(
             hush(client)
 
 
-def attach(cluster: str | Path) -> Any:
+def attach(cluster: str | Path, *, credentials: str | Path | None = None) -> Any:
     """A client of a cluster that runs already: one that you started by name, or one at an address.
 
     It becomes the active client, which :func:`slcluster.searchlight` uses. Closing it does not stop the cluster.
@@ -148,7 +158,9 @@ def attach(cluster: str | Path) -> Any:
     ----------
     cluster : str
         A name that ``slcluster cluster start PROFILE --name NAME`` gave, or the address of a scheduler:
-        ``"tcp://node7:8786"``.
+        ``"tls://node7:8786"``.
+    credentials : path, optional
+        Folder with the certificates of the scheduler at a ``tls://`` address. A name knows its own.
 
     Returns
     -------
@@ -158,7 +170,8 @@ def attach(cluster: str | Path) -> Any:
     Raises
     ------
     InputError
-        No cluster has this name (the nearest is offered), or nothing answers at the address.
+        No cluster has this name (the nearest is offered); or nothing answers at the address, or its certificates
+        are missing, expired, or those of another cluster.
     SlclusterError
         The cluster has gone, or has no workers, or other ones.
 
@@ -170,7 +183,10 @@ def attach(cluster: str | Path) -> Any:
     3
     """
     if is_address(cluster):
-        client, timeout, problem = _client_at(str(cluster)), "60s", f"{cluster} has no worker"
+        client, timeout = _client_at(str(cluster), credentials), "60s"
+        problem = f"{cluster} has no worker"
+    elif credentials is not None:
+        raise InputError(f"cluster {cluster} has credentials of its own; leave them out")
     else:
         service = find_service(str(cluster))
         client, timeout = client_of(service), service.start_timeout
@@ -228,21 +244,22 @@ def check_sees(client: Any, path: str | Path) -> None:
             )
 
 
-def start_cluster(profile: Profile, security: Any = None) -> Any:
+def start_cluster(profile: Profile, credentials: Credentials | None = None) -> Any:
     """The cluster of a profile.
 
     Parameters
     ----------
     profile : Profile
-    security : distributed.Security, optional
+    credentials : Credentials, optional
+        For TLS. Where not given, batch clusters make their own, and local ones do without.
     """
     if isinstance(profile, LocalProfile):
-        return _start_local(profile, security)
+        return _start_local(profile, credentials)
     assert isinstance(profile, BatchProfile)
-    return start_batch(profile, security)
+    return start_batch(profile, credentials)
 
 
-def _start_local(profile: LocalProfile, security: Any) -> Any:
+def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
     import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
@@ -255,22 +272,52 @@ def _start_local(profile: LocalProfile, security: Any) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
-        **({} if security is None else {"security": security, "protocol": "tls://"}),
+        **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        return LocalCluster(**options)
+        cluster = LocalCluster(**options)
+    try:
+        refuse_plain(cluster.scheduler_address)
+    except InputError:
+        cluster.close()
+        raise
+    return cluster
 
 
-def _client_at(address: str) -> Any:
+def _client_at(address: str, credentials: str | Path | None) -> Any:
+    import dask
     from distributed import Client
     from distributed.comm import resolve_address
 
-    try:
-        resolve_address(address)  # a Client that fails on a misspelt scheme stays behind as the active one
-        return Client(address, timeout=ANSWER_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from error
+    security = _security_at(address, credentials)
+    with dask.config.set(NETWORK if security else {}):
+        try:
+            resolve_address(address)  # a Client that fails on a misspelt scheme stays behind as the active one
+            return Client(address, timeout=ANSWER_TIMEOUT, security=security)
+        except (OSError, ValueError) as error:
+            hint = "" if security is None else "; are the credentials those of this cluster?"
+            said = " ".join(str(error).split())
+            raise InputError(f"no Dask scheduler answers at {address}: {said}{hint}") from error
+
+
+def _security_at(address: str, credentials: str | Path | None) -> Any:
+    """What a client needs to be let in at an address."""
+    if address.startswith("tls://"):
+        if credentials is None:
+            raise InputError(
+                f"{address} asks for a certificate; name the folder of its credentials (--credentials FOLDER)"
+            )
+        return load_credentials(credentials).security()
+    if credentials is not None:
+        raise InputError(f"credentials are for tls:// addresses, and {address} is not one")
+    if not is_loopback(host_of(address)):
+        log.warning(
+            "%s is not encrypted and asks nobody who they are: whoever reaches it, or answers in its place, can "
+            "run code as you",
+            address,
+        )
+    return None
 
 
 @contextmanager

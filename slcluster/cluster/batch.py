@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.addresses import host_of
 from slcluster.cluster.kinds import BatchProfile, HTCondorProfile
+from slcluster.cluster.listening import issue_for, job_credentials, job_flags, listening_host, refuse_plain
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
+from slcluster.cluster.security import Credentials
 from slcluster.cluster.settings import DASHBOARD, dask_settings, job_environment, network_settings, teaching
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError
 
 __all__ = ["job_script", "lifetime_s", "make_job", "start_batch"]
+
+log = logging.getLogger("slcluster")
 
 
 def job_script(
@@ -26,7 +32,7 @@ def job_script(
     workers: int | None = None,
     threads: int | None = None,
     memory: str | None = None,
-    scheduler: str = "tcp://<scheduler>:<port>",
+    scheduler: str | None = None,
 ) -> str:
     """The batch job of a profile as text. Nothing is started or submitted.
 
@@ -34,8 +40,8 @@ def job_script(
     ----------
     profile, workers, threads, memory
         As for :func:`make_cluster`.
-    scheduler : str
-        Address that the workers connect to, known only once a cluster runs.
+    scheduler : str, optional
+        Address that the workers connect to, known only once a cluster runs, as are the certificates.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def job_script(
 
 def make_job(
     profile: BatchProfile,
-    scheduler: str = "tcp://<scheduler>:<port>",
+    scheduler: str | None = None,
     *,
     name: str = "slcluster-worker",
     command: str | None = None,
@@ -67,7 +73,7 @@ def make_job(
     Parameters
     ----------
     profile : BatchProfile
-    scheduler : str
+    scheduler : str, optional
         Address that the workers connect to.
     name : str
         Of the worker.
@@ -94,17 +100,18 @@ def make_job(
         *inspect.signature(_jobqueue("core").Job).parameters,
     }
     of_cluster = set(inspect.signature(_jobqueue("core").JobQueueCluster).parameters) - of_job
-    options = {name: value for name, value in _job_options(profile).items() if name not in of_cluster}
+    where = scheduler or f"{'tls' if profile.tls else 'tcp'}://<scheduler>:<port>"
+    options = _job_options(profile, host_of(where))
     with teaching(profile):
-        job = job_class(scheduler, name=name, **options)
+        job = job_class(where, name=name, **{k: v for k, v in options.items() if k not in of_cluster})
     if command is not None:
         first = job._job_script_prologue if isinstance(profile, HTCondorProfile) else []
         job._command_template = "; ".join([*first, command])
     return job
 
 
-def start_batch(profile: BatchProfile, security: Any = None) -> Any:
-    """A cluster whose jobs have been submitted."""
+def start_batch(profile: BatchProfile, credentials: Credentials | None = None) -> Any:
+    """A cluster whose jobs have been submitted. It removes its credentials when it closes."""
     import dask
 
     system = SYSTEMS[profile.kind]
@@ -114,14 +121,24 @@ def start_batch(profile: BatchProfile, security: Any = None) -> Any:
     check_python(profile)
     if profile.log_directory:
         Path(profile.log_directory).expanduser().mkdir(parents=True, exist_ok=True)
-    options = {"scheduler_options": {"dashboard_address": DASHBOARD}, **_job_options(profile)}
-    if security is not None:
-        options |= {"security": security, "protocol": "tls://"}
+    host = listening_host(profile)
+    credentials = credentials or issue_for(profile)
+    scheduler = {"dashboard_address": DASHBOARD, **({} if profile.interface else {"host": host})}
     network = network_settings(profile)
-    with dask.config.set({**dask_settings(profile.start_timeout), **network}), teaching(profile):
-        cluster = replacing_cluster(profile.kind)(**options)
-    cluster.hold(network)
     try:
+        options = _job_options(profile, host, credentials)
+        options["scheduler_options"] = {**scheduler, **options.get("scheduler_options", {})}
+        with dask.config.set({**dask_settings(profile.start_timeout), **network}), teaching(profile):
+            cluster = replacing_cluster(profile.kind)(**options)
+    except BaseException:
+        if credentials is not None:
+            credentials.remove()
+        raise
+    cluster.hold(network)
+    cluster.credentials = credentials
+    try:
+        refuse_plain(cluster.scheduler_address)
+        log.info("the scheduler listens on %s", cluster.scheduler_address)
         check_submission(system, cluster.job_script())
         _submit(cluster, profile)
     except BaseException:
@@ -166,7 +183,7 @@ def lifetime_s(walltime: int) -> tuple[int, int]:
     return walltime - reserve - stagger, stagger
 
 
-def _job_options(profile: BatchProfile) -> dict[str, Any]:
+def _job_options(profile: BatchProfile, host: str, credentials: Credentials | None = None) -> dict[str, Any]:
     """Keyword arguments of dask-jobqueue's job class, the same for a dry run and for the real thing."""
     system = SYSTEMS[profile.kind]
     booked = system.booked(profile)
@@ -184,6 +201,7 @@ def _job_options(profile: BatchProfile) -> dict[str, Any]:
         "python": shlex.quote(profile.python or sys.executable),
         "worker_extra_args": [
             *("--lifetime", f"{lifetime}s", "--lifetime-stagger", f"{stagger}s"),
+            *job_flags(profile, host),
             *extra.pop("worker_extra_args", []),
         ],
         "job_script_prologue": [
@@ -191,6 +209,7 @@ def _job_options(profile: BatchProfile) -> dict[str, Any]:
             *(f"export {name}={shlex.quote(value)}" for name, value in job_environment(profile).items()),
         ],
         "job_extra_directives": directives,
+        **job_credentials(profile, credentials),
         **booked,
     }
     if isinstance(profile, HTCondorProfile):  # its jobs are submit files, not shell scripts

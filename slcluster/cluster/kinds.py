@@ -118,7 +118,11 @@ class BatchProfile(_Elsewhere):
     account: str | None = None
     """account or project that pays"""
     interface: str | None = None
-    """network interface that the nodes reach this machine by, such as ib0"""
+    """network interface that the nodes reach this machine by, such as ib0; by the address of its name else"""
+    tls: bool = True
+    """encrypt, and let nobody in without a certificate of this run; false on a loopback interface alone"""
+    credentials_directory: str | None = None
+    """folder that the nodes see, where runs keep their certificates; tls in SLCLUSTER_HOME where not given"""
     log_directory: str | None = None
     """folder for what jobs print; it must be visible from the nodes"""
     prologue: list[str] = Field(default_factory=list)
@@ -137,6 +141,12 @@ class BatchProfile(_Elsewhere):
                 f"cores ({self.cores}) must be a multiple of processes ({self.processes}): "
                 "each worker gets cores / processes threads"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_be_secure(self) -> BatchProfile:
+        if odd := {"protocol", "security", "shared_temp_directory"} & set(self.extra):
+            raise ValueError(f"extra must not hold {min(odd)}: tls and credentials_directory say it")
         return self
 
     @property

@@ -19,6 +19,7 @@ from dask_jobqueue.lsf import LSFJob
 from distributed import Status
 from distributed.deploy.cluster import Cluster
 
+from slcluster.cluster.security import Credentials
 from slcluster.cluster.systems import SYSTEMS
 
 __all__ = ["Replacing", "job_of_worker", "refusal", "replacing_cluster"]
@@ -35,6 +36,8 @@ class Replacing:
     retry_s = 60.0
     #: What the batch system said to the last job that it refused.
     refused: str | None = None
+    #: The certificates of this cluster, deleted with it.
+    credentials: Credentials | None = None
     _settings: Any = None
 
     def hold(self: Any, settings: dict[str, Any]) -> None:
@@ -46,6 +49,8 @@ class Replacing:
         if self._settings is not None:
             self._settings.__exit__(None, None, None)
             self._settings = None
+        if self.credentials is not None:
+            self.credentials.remove()
 
     def _update_worker_status(self: Any, op: str, msg: Any) -> None:
         if op == "remove":

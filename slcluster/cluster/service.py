@@ -90,7 +90,7 @@ class Service(BaseModel):
     started: float
     start_timeout: str
     idle_timeout: str | None = None
-    credentials: Path
+    credentials: Path | None = None
     log: Path | None = None
 
     @property
@@ -300,7 +300,7 @@ def stop_service(name: str) -> None:
     if service is None:
         raise InputError(unknown_service(name))
     if service.state == "gone":
-        clear(service)
+        clear(name)
         return
     with _asking(find_service(name)) as ask:
         ask("stop")

@@ -20,7 +20,8 @@ from typing import Any
 from slcluster.cluster.home import private_folder
 from slcluster.cluster.kinds import KINDS, BatchProfile, LocalProfile, Profile
 from slcluster.cluster.profiles import load_profile
-from slcluster.cluster.security import issue_credentials
+from slcluster.cluster.listening import issue_for
+from slcluster.cluster.security import Credentials, issue_for_run
 from slcluster.cluster.service import (
     Service,
     check_name,
@@ -92,17 +93,15 @@ def serve(
             started=time.time(),
             start_timeout=chosen.start_timeout,
             idle_timeout=idle_timeout,
-            credentials=folder / "credentials",
             log=log_file,
         )
-        clear(service)
-        write_record(service)
+        clear(name)
         try:
             reason = _run(service, chosen, lease)
             _say(f"cluster {name} stopped: {reason}")
         finally:
             if _is_ours(service):
-                clear(service)
+                clear(name)
 
 
 def held_profile(profile: str | Path, **asked: Any) -> Profile:
@@ -119,13 +118,25 @@ def held_profile(profile: str | Path, **asked: Any) -> Profile:
             f"kind {chosen.kind} keeps its own scheduler running, and needs no process here that does; attach to it "
             "by its address"
         )
-    return chosen
+    # Also where it would do without: nobody waits beside a cluster that stays.
+    return chosen.model_copy(update={"tls": True}) if isinstance(chosen, BatchProfile) else chosen
 
 
-def clear(service: Service) -> None:
-    """Remove what a cluster leaves: its record, and the keys to it. The log stays."""
-    remove_record(service.name)
-    shutil.rmtree(service.credentials, ignore_errors=True)
+def _issue(service: Service, profile: Profile) -> Credentials:
+    """Keys of a cluster, where its workers see them."""
+    issued = None
+    if isinstance(profile, BatchProfile):
+        issued = issue_for(profile, hours=_HOURS)
+    return issued or issue_for_run(service_folder(service.name) / "tls", hours=_HOURS)
+
+
+def clear(name: str) -> None:
+    """Remove what a cluster of this name has left: its record, and the keys to it. The log stays."""
+    service = read_record(name)
+    if service is not None:
+        shutil.rmtree(service.credentials, ignore_errors=True)
+    shutil.rmtree(service_folder(name) / "tls", ignore_errors=True)
+    remove_record(name)
 
 
 def _is_ours(service: Service) -> bool:
@@ -164,8 +175,10 @@ def _run(service: Service, profile: Profile, lease: Any) -> str:
     """Start the cluster, write down where it is, and wait. Why it ended."""
     from slcluster.cluster import start_cluster
 
-    security = issue_credentials(service.credentials, hours=_HOURS).security()
-    with start_cluster(profile, security) as cluster, _Stop() as stop:
+    credentials = _issue(service, profile)
+    service = service.model_copy(update={"credentials": credentials.folder})
+    write_record(service)
+    with start_cluster(profile, credentials) as cluster, _Stop() as stop:
         _listen(cluster, stop)
         _begin_idle(cluster.scheduler, service.idle_timeout)
         write_record(

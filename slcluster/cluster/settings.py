@@ -46,8 +46,10 @@ def network_settings(profile: BaseProfile) -> dict[str, str]:
 
 def job_environment(profile: BaseProfile) -> dict[str, str]:
     """Variables of workers that start elsewhere. The profile's own come last."""
-    network = {_variable(key): value for key, value in NETWORK.items()}
-    return {**ONE_THREAD, **network, **profile.environment}
+    settings: dict[str, str] = dict(NETWORK)
+    if getattr(profile, "tls", False):
+        settings["distributed.comm.require-encryption"] = "True"
+    return {**ONE_THREAD, **{_variable(key): value for key, value in settings.items()}, **profile.environment}
 
 
 def _variable(key: str) -> str:
