@@ -99,7 +99,7 @@ def try_profile(profile: str, dry_run: bool, **flags: Any) -> None:
 @cluster.command(short_help="Keep a cluster running under a name.")
 @click.argument("profile")
 @click.option("--name", required=True, metavar="NAME", help="What commands and notebooks attach to.")
-@flags_of(ClusterOptions, without=("cluster",))
+@flags_of(ClusterOptions, without=("cluster", "credentials"))
 @click.option(
     "--idle-timeout",
     metavar="TIME",

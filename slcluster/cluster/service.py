@@ -73,8 +73,9 @@ class Service(BaseModel):
     start_timeout : str
         How long its workers may take to come.
     idle_timeout : str, optional
-    credentials, log : Path, optional
-        The log is not known where somebody else keeps it, as systemd does.
+    credentials : Path
+    log : Path, optional
+        Not known where somebody else keeps it, as systemd does.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,7 +91,7 @@ class Service(BaseModel):
     started: float
     start_timeout: str
     idle_timeout: str | None = None
-    credentials: Path | None = None
+    credentials: Path
     log: Path | None = None
 
     @property

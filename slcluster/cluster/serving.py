@@ -19,8 +19,8 @@ from typing import Any
 
 from slcluster.cluster.home import private_folder
 from slcluster.cluster.kinds import KINDS, BatchProfile, LocalProfile, Profile
-from slcluster.cluster.profiles import load_profile
 from slcluster.cluster.listening import issue_for
+from slcluster.cluster.profiles import load_profile
 from slcluster.cluster.security import Credentials, issue_for_run
 from slcluster.cluster.service import (
     Service,
@@ -83,6 +83,8 @@ def serve(
     with _lease(name, folder) as lease:
         if log_file is not None:
             os.truncate(log_file, 0)  # what an earlier one of this name wrote
+        clear(name)
+        credentials = _issue(name, chosen)
         service = Service(
             name=name,
             kind=chosen.kind,
@@ -93,12 +95,12 @@ def serve(
             started=time.time(),
             start_timeout=chosen.start_timeout,
             idle_timeout=idle_timeout,
+            credentials=credentials.folder,
             log=log_file,
         )
-        clear(name)
         try:
-            reason = _run(service, chosen, lease)
-            _say(f"cluster {name} stopped: {reason}")
+            write_record(service)
+            _say(f"cluster {name} stopped: {_run(service, chosen, credentials, lease)}")
         finally:
             if _is_ours(service):
                 clear(name)
@@ -122,12 +124,12 @@ def held_profile(profile: str | Path, **asked: Any) -> Profile:
     return chosen.model_copy(update={"tls": True}) if isinstance(chosen, BatchProfile) else chosen
 
 
-def _issue(service: Service, profile: Profile) -> Credentials:
+def _issue(name: str, profile: Profile) -> Credentials:
     """Keys of a cluster, where its workers see them."""
     issued = None
     if isinstance(profile, BatchProfile):
         issued = issue_for(profile, hours=_HOURS)
-    return issued or issue_for_run(service_folder(service.name) / "tls", hours=_HOURS)
+    return issued or issue_for_run(service_folder(name) / "tls", hours=_HOURS)
 
 
 def clear(name: str) -> None:
@@ -171,13 +173,10 @@ def _refuse_taken(name: str) -> None:
         )
 
 
-def _run(service: Service, profile: Profile, lease: Any) -> str:
+def _run(service: Service, profile: Profile, credentials: Credentials, lease: Any) -> str:
     """Start the cluster, write down where it is, and wait. Why it ended."""
     from slcluster.cluster import start_cluster
 
-    credentials = _issue(service, profile)
-    service = service.model_copy(update={"credentials": credentials.folder})
-    write_record(service)
     with start_cluster(profile, credentials) as cluster, _Stop() as stop:
         _listen(cluster, stop)
         _begin_idle(cluster.scheduler, service.idle_timeout)
