@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import yaml
 
 from slcluster.cli.options import common, flags_of, model_of
 from slcluster.cluster.kinds import KINDS
@@ -51,8 +52,9 @@ class _Stays(ClusterOptions):
 def cluster() -> None:
     """Try a cluster before work depends on it, or keep one running for all your commands and notebooks.
 
-    PROFILE is a kind of cluster (local, slurm, pbs, ...), a YAML profile, or the address of a scheduler that runs
-    already. A profile that is called as a command here is, needs its path: ./start
+    PROFILE is a kind (local, slurm, pbs, sge, lsf, oar, htcondor), a YAML profile, the address of a scheduler that
+    runs already, or the name of a cluster that does. A file that is called as a command here is, needs its path:
+    ./start
 
     \b
     Examples:
@@ -225,9 +227,11 @@ def stop(name: str) -> None:
 
 
 def describe(options: ClusterOptions) -> str:
-    """What a cluster would be: its job script, or a line about what would be started here."""
-    from slcluster.cluster import job_script
-    from slcluster.cluster.kinds import LocalProfile
+    """What a cluster would be: its job script or resource, or a line about what would be started."""
+    from slcluster.cluster.batch import job_script
+    from slcluster.cluster.gateway import cluster_options
+    from slcluster.cluster.kinds import GatewayProfile, KubernetesProfile, LocalProfile
+    from slcluster.cluster.kubernetes import cluster_spec
     from slcluster.cluster.profiles import is_address, load_profile
     from slcluster.cluster.service import is_service
 
@@ -241,4 +245,10 @@ def describe(options: ClusterOptions) -> str:
     if isinstance(profile, LocalProfile):
         n_workers = profile.workers or "one for each core"
         return f"workers on this machine: {n_workers}, threads: {profile.threads}, memory: {profile.memory or 'even shares'}"
+    if isinstance(profile, KubernetesProfile):
+        return yaml.safe_dump(cluster_spec(profile), sort_keys=False).rstrip("\n")
+    if isinstance(profile, GatewayProfile):
+        where = profile.address or "Dask's configuration"
+        wanted = ", ".join(f"{name}: {value}" for name, value in cluster_options(profile).items())
+        return f"a cluster of the gateway at {where}; options: {wanted or 'its own defaults'}"
     return job_script(where, **arguments).rstrip("\n")

@@ -10,7 +10,9 @@ from typing import Any
 
 from slcluster.cluster.addresses import host_of, is_loopback
 from slcluster.cluster.batch import job_script, start_batch
-from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
+from slcluster.cluster.gateway import start_gateway
+from slcluster.cluster.kinds import BatchProfile, GatewayProfile, KubernetesProfile, LocalProfile, Profile
+from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
@@ -122,8 +124,6 @@ def connect(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    from distributed import Client
-
     if is_address(cluster) or is_service(cluster):
         if workers or threads or memory:
             raise InputError(
@@ -137,7 +137,7 @@ def connect(
             f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
         )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, start_cluster(chosen) as started, Client(started) as client:
+    with _quiet_end() as hush, start_cluster(chosen) as started, started.get_client() as client:
         watch = None
         if isinstance(chosen, BatchProfile):
             log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
@@ -255,8 +255,11 @@ def start_cluster(profile: Profile, credentials: Credentials | None = None) -> A
     """
     if isinstance(profile, LocalProfile):
         return _start_local(profile, credentials)
-    assert isinstance(profile, BatchProfile)
-    return start_batch(profile, credentials)
+    if isinstance(profile, KubernetesProfile):
+        return start_kubernetes(profile)
+    return (
+        start_gateway(profile) if isinstance(profile, GatewayProfile) else start_batch(profile, credentials)
+    )
 
 
 def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
@@ -272,6 +275,7 @@ def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
+        "env": profile.environment,
         **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }

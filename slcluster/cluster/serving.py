@@ -178,6 +178,10 @@ def _run(service: Service, profile: Profile, credentials: Credentials, lease: An
     from slcluster.cluster import start_cluster
 
     with start_cluster(profile, credentials) as cluster, _Stop() as stop:
+        if not cluster.scheduler_address.startswith("tls://"):
+            raise InputError(
+                "a cluster that stays speaks TLS alone; remove from extra what makes it do otherwise"
+            )
         _listen(cluster, stop)
         _begin_idle(cluster.scheduler, service.idle_timeout)
         write_record(

@@ -1,112 +1,76 @@
-"""The batch job as text, held whole; and what happens where Slurm is not, or says no."""
+"""The batch job as text, held whole."""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import dask
 import pytest
 import yaml
+from click.testing import CliRunner
 
-import slcluster as slc
-from slcluster.cluster import job_script
-from slcluster.cluster.batch import _job_options
+from slcluster.cli import cli
+from slcluster.cluster.batch import _job_options, job_script, lifetime_s, make_job
+from slcluster.cluster.kinds import KINDS
 from slcluster.cluster.profiles import load_profile
+from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError
 
-dask_jobqueue = pytest.importorskip("dask_jobqueue")
+pytest.importorskip("dask_jobqueue")
 
-PROFILE = """
-kind: slurm
-workers: 8
-cores: 4
-processes: 2
-memory: 8GB
-walltime: 02:00:00
-queue: long
-account: neuro
-interface: ib0
-local_directory: /scratch/$USER
-log_directory: logs
-prologue: [module load gcc, ulimit -n 4096]
-directives: [--constraint=haswell]
-extra: {death_timeout: 300, scheduler_options: {port: 8786}}
-"""
+import dask_jobqueue
 
-SCRIPT = """\
-#!/usr/bin/env bash
+from slcluster.cluster.replacing import replacing_cluster
 
-#SBATCH -J slcluster
-#SBATCH -p long
-#SBATCH -A neuro
-#SBATCH -n 1
-#SBATCH --cpus-per-task=4
-#SBATCH --mem=8G
-#SBATCH -t 02:00:00
-#SBATCH --no-requeue
-#SBATCH -o logs/slcluster-%j.out
-#SBATCH -e logs/slcluster-%j.err
-#SBATCH --constraint=haswell
-module load gcc
-ulimit -n 4096
-export OMP_NUM_THREADS=1
-export OPENBLAS_NUM_THREADS=1
-export MKL_NUM_THREADS=1
-export NUMBA_NUM_THREADS=1
-PYTHON -m distributed.cli.dask_worker tcp://<scheduler>:<port> --name slcluster-worker --nthreads 2 \
---memory-limit 3.73GiB --nworkers 2 --nanny --death-timeout 300 --local-directory /scratch/$USER --interface ib0
-"""
+SCRIPTS = Path(__file__).parent / "scripts"
 
 
 @pytest.fixture(autouse=True)
-def _no_site_settings() -> object:
+def _no_site_settings() -> Iterator[None]:
     """A jobqueue.yaml of whoever runs the tests must not change the text."""
     defaults = yaml.safe_load((Path(dask_jobqueue.__file__).parent / "jobqueue.yaml").read_text())
-    with dask.config.set({"jobqueue.slurm": defaults["jobqueue"]["slurm"]}):
+    with dask.config.set({f"jobqueue.{kind}": defaults["jobqueue"][kind] for kind in SYSTEMS}):
         yield
 
 
 @pytest.fixture
-def profile(tmp_path: Path) -> Path:
-    path = tmp_path / "slurm.yaml"
-    path.write_text(PROFILE)
-    return path
-
-
-def normal(script: str) -> str:
-    return script.replace(shlex.quote(sys.executable), "PYTHON")
-
-
-def test_the_whole_job_script(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    assert normal(job_script(profile)).strip() == SCRIPT.strip()
-    assert not (tmp_path / "logs").exists()  # looking writes nothing
+    return tmp_path / "profile.yaml"
 
 
-def test_flags_change_the_script(profile: Path) -> None:
-    script = job_script(profile, threads=1, memory="3GB", scheduler="tcp://login:1234")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_job_script(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(cli, ["cluster", str(SCRIPTS / f"{kind}.yaml"), "--dry-run"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert shown.stdout == (SCRIPTS / f"{kind}.txt").read_text()
+    assert not list(tmp_path.iterdir())  # looking writes nothing
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_every_key_of_a_batch_system_is_in_its_script(kind: str) -> None:
+    keys = set(yaml.safe_load((SCRIPTS / f"{kind}.yaml").read_text()))
+    assert set(KINDS[kind].model_fields) - keys == {"adapt", "start_timeout"} | ({"queue"} - keys)
+
+
+def test_flags_change_the_script() -> None:
+    script = job_script(SCRIPTS / "slurm.yaml", threads=1, memory="3GB", scheduler="tcp://login:1234")
     assert "--cpus-per-task=2\n" in script
     assert "--mem=6G\n" in script
     assert "dask_worker tcp://login:1234 " in script
     assert "--nthreads 1 --memory-limit 2.79GiB" in script
 
 
-def test_the_cluster_submits_the_script_of_the_dry_run(
-    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    profile.write_text(
-        PROFILE.replace("interface: ib0\n", "interface: lo\n").replace(
-            ", scheduler_options: {port: 8786}", ""
-        )
-    )
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_the_cluster_submits_the_script_of_the_dry_run(kind: str, profile: Path) -> None:
+    text = (SCRIPTS / f"{kind}.yaml").read_text().replace("interface: ib0", "interface: lo")
+    profile.write_text(text.replace(", scheduler_options: {port: 8786}", ""))
     options = _job_options(load_profile(profile))
-    with dask_jobqueue.SLURMCluster(
+    with replacing_cluster(kind)(
         scheduler_options={"dashboard_address": "127.0.0.1:0"}, **options
     ) as cluster:
         real = cluster.job_script().replace("dummy-name", "slcluster-worker")
@@ -114,9 +78,25 @@ def test_the_cluster_submits_the_script_of_the_dry_run(
     assert real == job_script(profile)
 
 
-def test_an_interpreter_with_a_space_stays_one_word(profile: Path) -> None:
-    profile.write_text(PROFILE + "python: /shared/my envs/bin/python\n")
-    assert "'/shared/my envs/bin/python' -m distributed.cli.dask_worker" in job_script(profile)
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_another_command_under_the_same_header(kind: str) -> None:
+    """A coordinator is a job too."""
+    profile = load_profile(SCRIPTS / f"{kind}.yaml")
+    plain, other = make_job(profile).job_script(), make_job(profile, command="echo 'here I am'").job_script()
+    assert "distributed" not in other
+    assert "here I am" in other
+    if kind != "htcondor":  # where the command is an argument, after the prologue
+        assert other.splitlines()[:-1] == plain.splitlines()[:-1]
+        assert other.splitlines()[-1] == "echo 'here I am'"
+    else:
+        assert other.partition("Arguments")[0] == plain.partition("Arguments")[0]
+        assert "export SUBJECT=" in other
+
+
+def test_workers_retire_before_the_walltime() -> None:
+    for walltime in (60, 600, 3600, 4 * 3600, 7 * 86400):
+        lifetime, stagger = lifetime_s(walltime)
+        assert 0 < lifetime - stagger < lifetime + stagger < walltime
 
 
 @pytest.mark.parametrize("spec", ["local", "tcp://127.0.0.1:8786"])
@@ -135,30 +115,3 @@ def test_without_dask_jobqueue_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
     with pytest.raises(InputError, match=r"pip install 'slcluster\[batch\]'"):
         job_script("slurm")
-
-
-def test_no_sbatch_here(profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    profile.write_text("kind: slurm\ninterface: lo\n")
-    with pytest.raises(InputError, match="sbatch is not on the PATH"):
-        slc.make_cluster(profile)
-
-
-def test_slurm_refuses_in_its_own_words(
-    profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An sbatch that answers as Slurm 22.05 does to a partition that does not exist."""
-    sbatch = tmp_path / "sbatch"
-    sbatch.write_text(
-        '#!/bin/sh\n[ "$1" = --test-only ] && grep -q "^#SBATCH -p nowhere$" "$2" || exit 0\n'
-        'echo "allocation failure: Invalid partition name specified" >&2\nexit 1\n'
-    )
-    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    profile.write_text("kind: slurm\ninterface: lo\nqueue: nowhere\n")
-    with pytest.raises(
-        InputError, match="Slurm refuses the job: allocation failure: Invalid partition name specified; see"
-    ):
-        slc.make_cluster(profile)
