@@ -173,7 +173,7 @@ def _lines(service: Service) -> list[str]:
         about = describe_service(service)
     except SlclusterError as error:
         return [head, f"  {error}"]
-    runs = ", ".join(f"{run} ({left} blocks handed out)" for run, left in about["runs"].items())
+    runs = ", ".join(f"{run} ({left} blocks handed out)" for run, left in about["runs"])
     return [
         f"{head}, {about['workers']} of {about['wanted']} workers, {service.address}",
         f"  runs: {runs or 'none'}",
