@@ -132,6 +132,7 @@ def start(
     options = model_of(_Stays, {**flags, "cluster": profile, "idle_timeout": idle_timeout})
     arguments = options.connect_arguments()
     profile = arguments.pop("cluster")
+    arguments.pop("credentials", None)
     if foreground:
         serve(name, profile, idle_timeout=idle_timeout, log_file=log, **arguments)
         return

@@ -143,7 +143,7 @@ def test_what_a_killed_one_left_is_removed(home: Path, invoke: Invoke) -> None:
         (("start", "local"), "Missing option '--name'"),
         (
             ("start", "local", "--name", "lab", "--idle-timeout", "soon"),
-            '--idle-timeout expected a time such as "90s"',
+            '--idle-timeout: expected a time such as "90s"',
         ),
         (("start", "gateway", "--name", "lab"), "keeps its own scheduler running"),
         (("scale", "lab", "-1"), "-1"),
