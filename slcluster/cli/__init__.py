@@ -42,7 +42,7 @@ _COMMANDS = {
     "submit": ("submitting", "Leave a searchlight to a cluster and go."),
     "logs": ("submitting", "Show what the jobs of a submitted run print."),
     "cancel": ("submitting", "Call a submitted run off; it can be resumed."),
-    "cluster": ("clusters", "Try a cluster profile, or print its job script."),
+    "cluster": ("clusters", "Try a cluster, or keep one running under a name."),
 }
 
 #: Commands that our own job scripts call, and nobody else.

@@ -16,13 +16,22 @@ from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
-from slcluster.cluster.security import load_credentials
+from slcluster.cluster.security import Credentials, load_credentials
+from slcluster.cluster.service import client_of, find_service, is_service
 from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
 from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
 
-__all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
+__all__ = [
+    "attach",
+    "check_sees",
+    "connect",
+    "connect_processes",
+    "job_script",
+    "make_cluster",
+    "start_cluster",
+]
 
 log = logging.getLogger("slcluster")
 
@@ -73,12 +82,9 @@ def make_cluster(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    if is_address(profile):
-        raise InputError(
-            f"{profile} is a cluster that runs already; use distributed.Client({str(profile)!r}), "
-            f"or slcluster.cluster.connect({str(profile)!r})"
-        )
-    return _start(load_profile(profile, workers=workers, threads=threads, memory=memory))
+    if is_address(profile) or is_service(profile):
+        raise InputError(f"{profile} is a cluster that runs already; use slcluster.attach({str(profile)!r})")
+    return start_cluster(load_profile(profile, workers=workers, threads=threads, memory=memory))
 
 
 @contextmanager
@@ -97,12 +103,11 @@ def connect(
     Parameters
     ----------
     cluster : str or path
-        What :func:`make_cluster` takes, or the address of a scheduler: ``"tls://node7:8786"``.
+        What :func:`make_cluster` takes, or what :func:`attach` does.
     workers, threads, memory
-        As for :func:`make_cluster`; not with an address.
+        As for :func:`make_cluster`; not with a cluster that runs.
     credentials : path, optional
-        Folder with the certificates of the scheduler at a ``tls://`` address. Clusters that are started here have
-        their own.
+        As for :func:`attach`. Clusters that are started here have their own.
 
     Yields
     ------
@@ -111,8 +116,7 @@ def connect(
     Raises
     ------
     InputError
-        As :func:`make_cluster`; or nothing answers at the address, or its certificates are missing, expired,
-        or those of another cluster.
+        As :func:`make_cluster` or :func:`attach`.
     SlclusterError
         No worker came in time, or workers lack slcluster or have another version.
 
@@ -122,13 +126,12 @@ def connect(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    if is_address(cluster):
+    if is_address(cluster) or is_service(cluster):
         if workers or threads or memory:
             raise InputError(
                 f"{cluster} is a cluster that runs already; workers, threads and memory are its own"
             )
-        with _client_at(str(cluster), credentials) as client:
-            await_workers(client, "60s", f"{cluster} has no worker")
+        with attach(cluster, credentials=credentials) as client:
             yield client
         return
     if credentials is not None:
@@ -136,7 +139,7 @@ def connect(
             f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
         )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, _start(chosen) as started, started.get_client() as client:
+    with _quiet_end() as hush, start_cluster(chosen) as started, started.get_client() as client:
         watch = None
         if isinstance(chosen, BatchProfile):
             log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
@@ -146,6 +149,56 @@ def connect(
             yield client
         finally:
             hush(client)
+
+
+def attach(cluster: str | Path, *, credentials: str | Path | None = None) -> Any:
+    """A client of a cluster that runs already: one that you started by name, or one at an address.
+
+    It becomes the active client, which :func:`slcluster.searchlight` uses. Closing it does not stop the cluster.
+
+    Parameters
+    ----------
+    cluster : str
+        A name that ``slcluster cluster start PROFILE --name NAME`` gave, or the address of a scheduler:
+        ``"tls://node7:8786"``.
+    credentials : path, optional
+        Folder with the certificates of the scheduler at a ``tls://`` address. A name knows its own.
+
+    Returns
+    -------
+    distributed.Client
+        With a worker at least, all of which have this version of slcluster.
+
+    Raises
+    ------
+    InputError
+        No cluster has this name (the nearest is offered); or nothing answers at the address, or its certificates
+        are missing, expired, or those of another cluster.
+    SlclusterError
+        The cluster has gone, or has no workers, or other ones.
+
+    Examples
+    --------
+    >>> from slcluster.cluster import attach, make_cluster
+    >>> with make_cluster("local", workers=1) as cluster, attach(cluster.scheduler_address) as client:
+    ...     client.submit(sum, [1, 2]).result()
+    3
+    """
+    if is_address(cluster):
+        client, timeout = _client_at(str(cluster), credentials), "60s"
+        problem = f"{cluster} has no worker"
+    elif credentials is not None:
+        raise InputError(f"cluster {cluster} has credentials of its own; leave them out")
+    else:
+        service = find_service(str(cluster))
+        client, timeout = client_of(service), service.start_timeout
+        problem = f"cluster {cluster} has no worker; ask for some: slcluster cluster scale {cluster} N"
+    try:
+        await_workers(client, timeout, problem)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 @contextmanager
@@ -193,15 +246,25 @@ def check_sees(client: Any, path: str | Path) -> None:
             )
 
 
-def _start(profile: Profile) -> Any:
+def start_cluster(profile: Profile, credentials: Credentials | None = None) -> Any:
+    """The cluster of a profile.
+
+    Parameters
+    ----------
+    profile : Profile
+    credentials : Credentials, optional
+        For TLS. Where not given, batch clusters make their own, and local ones do without.
+    """
     if isinstance(profile, LocalProfile):
-        return _start_local(profile)
+        return _start_local(profile, credentials)
     if isinstance(profile, KubernetesProfile):
         return start_kubernetes(profile)
-    return start_gateway(profile) if isinstance(profile, GatewayProfile) else start_batch(profile)
+    return (
+        start_gateway(profile) if isinstance(profile, GatewayProfile) else start_batch(profile, credentials)
+    )
 
 
-def _start_local(profile: LocalProfile) -> Any:
+def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
     import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
@@ -215,6 +278,7 @@ def _start_local(profile: LocalProfile) -> Any:
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
         "env": profile.environment,
+        **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
@@ -227,8 +291,7 @@ def _start_local(profile: LocalProfile) -> Any:
     return cluster
 
 
-@contextmanager
-def _client_at(address: str, credentials: str | Path | None) -> Iterator[Any]:
+def _client_at(address: str, credentials: str | Path | None) -> Any:
     import dask
     from distributed import Client
     from distributed.comm import resolve_address
@@ -239,13 +302,11 @@ def _client_at(address: str, credentials: str | Path | None) -> Iterator[Any]:
             resolve_address(
                 address
             )  # a Client that fails on a misspelt scheme stays behind as the active one
-            client = Client(address, timeout=ANSWER_TIMEOUT, security=security)
+            return Client(address, timeout=ANSWER_TIMEOUT, security=security)
         except (OSError, ValueError) as error:
             hint = "" if security is None else "; are the credentials those of this cluster?"
             said = " ".join(str(error).split())
             raise InputError(f"no Dask scheduler answers at {address}: {said}{hint}") from error
-        with client:
-            yield client
 
 
 def _security_at(address: str, credentials: str | Path | None) -> Any:

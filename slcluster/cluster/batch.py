@@ -111,8 +111,8 @@ def make_job(
     return job
 
 
-def start_batch(profile: BatchProfile) -> Any:
-    """A cluster whose jobs have been submitted."""
+def start_batch(profile: BatchProfile, credentials: Credentials | None = None) -> Any:
+    """A cluster whose jobs have been submitted. It removes its credentials when it closes."""
     import dask
 
     system = SYSTEMS[profile.kind]
@@ -123,7 +123,7 @@ def start_batch(profile: BatchProfile) -> Any:
     if profile.log_directory:
         Path(profile.log_directory).expanduser().mkdir(parents=True, exist_ok=True)
     host = listening_host(profile)
-    credentials = issue_for(profile)
+    credentials = credentials or issue_for(profile)
     scheduler = {"dashboard_address": DASHBOARD, **({} if profile.interface else {"host": host})}
     network = network_settings(profile)
     try:

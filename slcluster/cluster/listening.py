@@ -11,7 +11,7 @@ from typing import Any
 
 from slcluster.cluster.addresses import host_of, interface_address, is_loopback, own_address
 from slcluster.cluster.kinds import BatchProfile
-from slcluster.cluster.security import Credentials, issue_for_run
+from slcluster.cluster.security import HOURS, Credentials, issue_for_run
 from slcluster.cluster.settings import DASHBOARD
 from slcluster.errors import InputError
 
@@ -57,8 +57,8 @@ def refuse_plain(address: str) -> None:
         )
 
 
-def issue_for(profile: BatchProfile) -> Credentials | None:
-    """Credentials of a new run, where the profile's nodes see them.
+def issue_for(profile: BatchProfile, *, hours: float = HOURS) -> Credentials | None:
+    """Credentials of a new run, where the profile's nodes see them; None where it does without TLS.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def issue_for(profile: BatchProfile) -> Credentials | None:
     """
     if not profile.tls:
         return None
-    credentials = issue_for_run(profile.credentials_directory)
+    credentials = issue_for_run(profile.credentials_directory, hours=hours)
     folder = str(credentials.folder)
     if shlex.quote(folder) != folder:  # dask-jobqueue writes it into job scripts as it is
         credentials.remove()

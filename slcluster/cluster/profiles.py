@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, PositiveInt, TypeAdapter
 from slcluster.cluster.documents import read_yaml, validated
 from slcluster.cluster.kinds import KINDS, BatchProfile, LocalProfile, Profile
 from slcluster.cluster.quantities import Size
+from slcluster.cluster.service import unknown_service
 from slcluster.errors import InputError
 
 __all__ = ["is_address", "load_profile", "profile_schema"]
@@ -87,7 +88,8 @@ def _from_file(spec: str | Path) -> Profile:
     if not path.suffix and not path.exists():
         raise InputError(
             f"unknown cluster {str(spec)!r}; expected {', '.join(KINDS)}, a profile such as slurm.yaml, "
-            "or the address of a scheduler such as tcp://node7:8786"
+            "the address of a scheduler such as tcp://node7:8786, or a name that slcluster cluster start gave: "
+            f"{unknown_service(str(spec))}"
         )
     document = read_yaml(path, "cluster profile")
     kind = document.data.get("kind")

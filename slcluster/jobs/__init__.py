@@ -304,7 +304,7 @@ class ClusterOptions(_Options):
 
     cluster: Annotated[str, AfterValidator(_cluster_from_here)] = Field(
         default="local",
-        description="where to compute: local, slurm, a profile such as slurm.yaml, or tls://host:port of a scheduler",
+        description="where to compute: local, slurm, a profile such as slurm.yaml, the name of a cluster that stays, or tls://host:port of a scheduler",
     )
     workers: PositiveInt | None = Field(
         default=None, description="worker processes in all; locally, one a core"
