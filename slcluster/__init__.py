@@ -16,6 +16,7 @@ _HOME = {
     "Crossnobis": "estimators",
     "RSA": "estimators",
     "SearchLight": "estimator",
+    "attach": "cluster",
     "f_score": "inference",
     "fill_centers": "filling",
     "ingest": "ingest",
@@ -38,6 +39,7 @@ __all__ = [
     "Crossnobis",
     "SearchLight",
     "__version__",
+    "attach",
     "f_score",
     "fill_centers",
     "ingest",
@@ -56,7 +58,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from slcluster.cluster import make_cluster
+    from slcluster.cluster import attach, make_cluster
     from slcluster.estimator import SearchLight
     from slcluster.estimators import RSA, Crossnobis
     from slcluster.filling import fill_centers

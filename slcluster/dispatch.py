@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from dask.delayed import delayed
 
 from slcluster.errors import BlockError, InputError, SlclusterError, one_line
 
-__all__ = ["WINDOW", "active_client", "check_client", "dispatch", "gather", "spread"]
+__all__ = ["WINDOW", "active_client", "check_client", "dispatch", "gather", "runs_on", "spread"]
 
 #: Tasks handed to a scheduler at a time; more are handed over when half of them are done. A scheduler holds some
 #: kB for each task, and a million blocks must not be its memory.
@@ -26,6 +27,12 @@ WINDOW = 512
 
 #: Pieces of about this size travel to the workers.
 PIECE_BYTES = 32 * 2**20
+
+#: What the keys of blocks begin with.
+_NAME = "searchlight"
+
+#: States of tasks that wait for a worker.
+_WAITING = ("queued", "no-worker", "waiting")
 
 Key = tuple[str, str, int]
 
@@ -115,13 +122,20 @@ def _through_client(
 
     tag = uuid.uuid4().hex[:8]  # keys of earlier, cancelled work must not be mistaken for these
     kept = client.persist(delayed(shared, name=f"plan-{tag}", traverse=False))
-    keys = _keys(f"searchlight-{tag}", numbers)
+    keys = _keys(f"{_NAME}-{tag}", numbers)
     waiting = list(reversed(numbers))
     flying = as_completed([], loop=client.loop)
+    turn = 0
 
     def submit() -> None:
+        nonlocal turn
+        turn = max(turn, client.run_on_scheduler(_turn_now))
         batch = [waiting.pop() for _ in range(min(WINDOW, len(waiting)))]
-        flying.update(client.compute([_task(function, kept, number, keys[number]) for number in batch]))
+        tasks = [_task(function, kept, number, keys[number]) for number in batch]
+        priority = {keys[number]: -(turn + place) for place, number in enumerate(batch)}
+        turn += len(batch)
+        with dask.annotate(priority={kept.key: 0, **priority}.__getitem__, slcluster_run=name):
+            flying.update(client.compute(tasks))
 
     try:
         flying.update(client.futures_of(kept))
@@ -134,6 +148,37 @@ def _through_client(
                 submit()
     finally:
         client.cancel([*flying.futures, kept], force=True)
+
+
+def _turn_now(dask_scheduler: Any) -> int:
+    """The turn that blocks are at, on a scheduler that several runs may share.
+
+    A block's turn is its place in its run, counted from the turn that others were at when the run came. Blocks
+    are taken in the order of their turns, so that runs go on side by side, block for block: by arrival alone, a
+    run would wait for the whole window of those before it. Work of turn 0, which has no place, goes first.
+    """
+    ours = _blocks_on(dask_scheduler)
+    begun = [task.priority[0] for task in ours if task.state == "processing"]
+    if begun:
+        return int(max(begun))  # the lowest may be a straggler, or a block whose worker died
+    return int(min((task.priority[0] for task in ours if task.state in _WAITING), default=0))
+
+
+def _blocks_on(scheduler: Any) -> list[Any]:
+    """Dask's states of the blocks that a scheduler knows, of all runs."""
+    return [task for task in scheduler.tasks.values() if task.group_key.startswith(f"{_NAME}-")]
+
+
+def runs_on(scheduler: Any) -> dict[str, int]:
+    """Runs that a scheduler has blocks of, for what is in its process.
+
+    Returns
+    -------
+    dict
+        What the work is called, with the number of its blocks that were handed over and are not done.
+    """
+    left = [task for task in _blocks_on(scheduler) if task.state in ("processing", *_WAITING)]
+    return dict(Counter((task.annotations or {}).get("slcluster_run", "unnamed") for task in left))
 
 
 def _raise_failure(name: str, future: Any) -> None:

@@ -39,7 +39,7 @@ _COMMANDS = {
     "fscore": ("subject", "Map the one-way ANOVA F between conditions."),
     "export": ("results", "Write a result's maps as NIfTI with sidecars."),
     "plot": ("results", "Draw a result's map over the mean image."),
-    "cluster": ("clusters", "Try a cluster profile, or print its job script."),
+    "cluster": ("clusters", "Try a cluster, or keep one running under a name."),
 }
 
 

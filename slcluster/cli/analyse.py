@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +11,10 @@ import click
 
 from slcluster.cli.clusters import describe
 from slcluster.cli.files import shown, write_all
-from slcluster.cli.options import Sectioned, common, flags_of, job_of, model_of
+from slcluster.cli.options import Sectioned, common, flags_of, imports, job_of, model_of
 from slcluster.errors import InputError, SlclusterError, StorePathError
 from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, Job, OutputOptions, SelectOptions
+from slcluster.jobs.paths import below, usable_subject
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,6 +29,7 @@ _MAPS_TOLD = 6
 @click.argument("inputs", nargs=-1, metavar="STORE... | JOB.yaml")
 @flags_of(SelectOptions, "Samples")
 @flags_of(AnalysisOptions, "Analysis")
+@imports
 @common
 def plan(inputs: tuple[str, ...], **flags: Any) -> None:
     """Say what a searchlight would do and cost. Nothing is fitted.
@@ -50,6 +51,7 @@ def plan(inputs: tuple[str, ...], **flags: Any) -> None:
 @flags_of(OutputOptions, "Results")
 @flags_of(ClusterOptions, "Where to compute")
 @flags_of(IngestOptions, "Files, where the store is absent")
+@imports
 @click.option(
     "--dry-run", is_flag=True, help="Print the plan, and the job script of a batch cluster; compute nothing."
 )
@@ -185,13 +187,12 @@ def _targets(job: Job, subjects: list[xr.Dataset]) -> list[Path]:
         return [job.out]
     names = [str(subject.attrs["subject"]) for subject in subjects]
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise InputError(f"subject {name!r} cannot name a file; ingest it with another --subject")
+        usable_subject(name)
         if names.count(name) > 1:
             raise InputError(
                 f"{names.count(name)} stores are of subject {name!r}; each needs a name of its own"
             )
-    return [job.out / f"{name}.zarr" for name in names]
+    return [below(job.out, f"{name}.zarr") for name in names]
 
 
 def _compute_all(
@@ -210,7 +211,7 @@ def _compute_all(
             continue
         results.append(result)
         if job.export is not None:
-            folder = job.export if len(subjects) == 1 else job.export / name
+            folder = job.export if len(subjects) == 1 else below(job.export, name)
             for path in write_all(result, folder, mean=subject["mean"]):
                 click.echo(f"  {shown(path)}")
     if failed:

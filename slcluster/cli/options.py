@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from slcluster.cluster.documents import parse_scalar, validated
 from slcluster.jobs import Job, load_job
 
-__all__ = ["Sectioned", "common", "flags_of", "given", "is_job", "job_of", "model_of"]
+__all__ = ["Sectioned", "common", "flags_of", "given", "imports", "is_job", "job_of", "model_of"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -55,6 +55,16 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         expose_value=False,
         callback=_set_quiet,
         help="No progress, warnings alone.",
+    )(command)
+
+
+def imports(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--allow-import``, which is no key of a job file: what code may run is for the user to say."""
+    return click.option(
+        "--allow-import",
+        multiple=True,
+        metavar="PACKAGE",
+        help="Let the job name classes of this package too, and import it; scikit-learn's alone where not given.",
     )(command)
 
 
@@ -160,14 +170,14 @@ def job_of(inputs: tuple[str, ...], flags: Mapping[str, Any]) -> Job:
     InputError
         Values that do not fit, with ``file:line`` or the flag's name.
     """
-    values = given(Job, flags)
+    values, packages = given(Job, flags), flags.get("allow_import", ())
     files = [name for name in inputs if is_job(name)]
     if files and len(inputs) > 1:
         raise click.UsageError(
             f"give one job file, or stores, not {' '.join(inputs)}", click.get_current_context()
         )
     if files:
-        return load_job(files[0], **values)
+        return load_job(files[0], allow_import=packages, **values)
     if not inputs:
         raise click.UsageError("name a subject store, several, or a job file", click.get_current_context())
-    return validated(Job, {**values, "store": list(inputs)}, flags=values)
+    return validated(Job, {**values, "store": list(inputs)}, flags=values, context={"allow_import": packages})

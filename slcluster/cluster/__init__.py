@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from slcluster.cluster.addresses import host_of, is_loopback
+from slcluster.cluster.batch import job_script, start_batch
+from slcluster.cluster.gateway import start_gateway
+from slcluster.cluster.kinds import BatchProfile, GatewayProfile, KubernetesProfile, LocalProfile, Profile
+from slcluster.cluster.kubernetes import start_kubernetes
+from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
-from slcluster.cluster.profiles import LocalProfile, Profile, SlurmProfile, is_address, load_profile
-from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
-from slcluster.cluster.slurm import job_script, start_slurm
+from slcluster.cluster.profiles import is_address, load_profile
+from slcluster.cluster.queues import Watch
+from slcluster.cluster.security import Credentials, load_credentials
+from slcluster.cluster.service import client_of, find_service, is_service
+from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
+from slcluster.cluster.waiting import await_workers
 from slcluster.errors import InputError, SlclusterError
 
-__all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
+__all__ = [
+    "attach",
+    "check_sees",
+    "connect",
+    "connect_processes",
+    "job_script",
+    "make_cluster",
+    "start_cluster",
+]
 
 log = logging.getLogger("slcluster")
 
@@ -65,12 +80,9 @@ def make_cluster(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    if is_address(profile):
-        raise InputError(
-            f"{profile} is a cluster that runs already; use distributed.Client({str(profile)!r}), "
-            f"or slcluster.cluster.connect({str(profile)!r})"
-        )
-    return _start(load_profile(profile, workers=workers, threads=threads, memory=memory))
+    if is_address(profile) or is_service(profile):
+        raise InputError(f"{profile} is a cluster that runs already; use slcluster.attach({str(profile)!r})")
+    return start_cluster(load_profile(profile, workers=workers, threads=threads, memory=memory))
 
 
 @contextmanager
@@ -80,6 +92,7 @@ def connect(
     workers: int | None = None,
     threads: int | None = None,
     memory: str | None = None,
+    credentials: str | Path | None = None,
 ) -> Iterator[Any]:
     """A client of a cluster that is started for it, or that runs already.
 
@@ -88,9 +101,11 @@ def connect(
     Parameters
     ----------
     cluster : str or path
-        What :func:`make_cluster` takes, or the address of a scheduler: ``"tcp://node7:8786"``.
+        What :func:`make_cluster` takes, or what :func:`attach` does.
     workers, threads, memory
-        As for :func:`make_cluster`; not with an address.
+        As for :func:`make_cluster`; not with a cluster that runs.
+    credentials : path, optional
+        As for :func:`attach`. Clusters that are started here have their own.
 
     Yields
     ------
@@ -99,7 +114,7 @@ def connect(
     Raises
     ------
     InputError
-        As :func:`make_cluster`; or nothing answers at the address.
+        As :func:`make_cluster` or :func:`attach`.
     SlclusterError
         No worker came in time, or workers lack slcluster or have another version.
 
@@ -109,29 +124,79 @@ def connect(
     ...     client.submit(sum, [1, 2]).result()
     3
     """
-    from distributed import Client
-
-    if is_address(cluster):
+    if is_address(cluster) or is_service(cluster):
         if workers or threads or memory:
             raise InputError(
                 f"{cluster} is a cluster that runs already; workers, threads and memory are its own"
             )
-        with _client_at(str(cluster)) as client:
-            _await_workers(client, "60s", f"{cluster} has no worker")
+        with attach(cluster, credentials=credentials) as client:
             yield client
         return
+    if credentials is not None:
+        raise InputError(
+            f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
+        )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, _start(chosen) as started, Client(started) as client:
-        if isinstance(chosen, SlurmProfile):
-            log.info(
-                "waiting for the first of %d workers; squeue --me shows the jobs",
-                chosen.n_jobs * chosen.processes,
-            )
+    with _quiet_end() as hush, start_cluster(chosen) as started, started.get_client() as client:
+        watch = None
+        if isinstance(chosen, BatchProfile):
+            log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
+            watch = Watch(started, chosen)
         try:
-            _await_workers(client, chosen.start_timeout, "no worker started")
+            await_workers(client, chosen.start_timeout, "no worker started", watch)
             yield client
         finally:
             hush(client)
+
+
+def attach(cluster: str | Path, *, credentials: str | Path | None = None) -> Any:
+    """A client of a cluster that runs already: one that you started by name, or one at an address.
+
+    It becomes the active client, which :func:`slcluster.searchlight` uses. Closing it does not stop the cluster.
+
+    Parameters
+    ----------
+    cluster : str
+        A name that ``slcluster cluster start PROFILE --name NAME`` gave, or the address of a scheduler:
+        ``"tls://node7:8786"``.
+    credentials : path, optional
+        Folder with the certificates of the scheduler at a ``tls://`` address. A name knows its own.
+
+    Returns
+    -------
+    distributed.Client
+        With a worker at least, all of which have this version of slcluster.
+
+    Raises
+    ------
+    InputError
+        No cluster has this name (the nearest is offered); or nothing answers at the address, or its certificates
+        are missing, expired, or those of another cluster.
+    SlclusterError
+        The cluster has gone, or has no workers, or other ones.
+
+    Examples
+    --------
+    >>> from slcluster.cluster import attach, make_cluster
+    >>> with make_cluster("local", workers=1) as cluster, attach(cluster.scheduler_address) as client:
+    ...     client.submit(sum, [1, 2]).result()
+    3
+    """
+    if is_address(cluster):
+        client, timeout = _client_at(str(cluster), credentials), "60s"
+        problem = f"{cluster} has no worker"
+    elif credentials is not None:
+        raise InputError(f"cluster {cluster} has credentials of its own; leave them out")
+    else:
+        service = find_service(str(cluster))
+        client, timeout = client_of(service), service.start_timeout
+        problem = f"cluster {cluster} has no worker; ask for some: slcluster cluster scale {cluster} N"
+    try:
+        await_workers(client, timeout, problem)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 @contextmanager
@@ -156,7 +221,7 @@ def connect_processes(n_workers: int) -> Iterator[Any]:
     timeout = LocalProfile().start_timeout
     with _quiet_end() as hush, start_processes(n_workers, timeout) as started, Client(started) as client:
         try:
-            _await_workers(client, timeout, "no worker started")
+            await_workers(client, timeout, "no worker started")
             yield client
         finally:
             hush(client)
@@ -179,11 +244,25 @@ def check_sees(client: Any, path: str | Path) -> None:
             )
 
 
-def _start(profile: Profile) -> Any:
-    return _start_local(profile) if isinstance(profile, LocalProfile) else start_slurm(profile)
+def start_cluster(profile: Profile, credentials: Credentials | None = None) -> Any:
+    """The cluster of a profile.
+
+    Parameters
+    ----------
+    profile : Profile
+    credentials : Credentials, optional
+        For TLS. Where not given, batch clusters make their own, and local ones do without.
+    """
+    if isinstance(profile, LocalProfile):
+        return _start_local(profile, credentials)
+    if isinstance(profile, KubernetesProfile):
+        return start_kubernetes(profile)
+    return (
+        start_gateway(profile) if isinstance(profile, GatewayProfile) else start_batch(profile, credentials)
+    )
 
 
-def _start_local(profile: LocalProfile) -> Any:
+def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
     import dask
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
@@ -196,46 +275,55 @@ def _start_local(profile: LocalProfile) -> Any:
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
         "preload": [_DEAF_TO_CTRL_C],
+        "env": profile.environment,
+        **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        return LocalCluster(**options)
+        cluster = LocalCluster(**options)
+    try:
+        refuse_plain(cluster.scheduler_address)
+    except InputError:
+        cluster.close()
+        raise
+    return cluster
 
 
-@contextmanager
-def _client_at(address: str) -> Iterator[Any]:
+def _client_at(address: str, credentials: str | Path | None) -> Any:
+    import dask
     from distributed import Client
     from distributed.comm import resolve_address
 
-    try:
-        resolve_address(address)  # a Client that fails on a misspelt scheme stays behind as the active one
-        client = Client(address, timeout=ANSWER_TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address}: {' '.join(str(error).split())}") from error
-    with client:
-        yield client
+    security = _security_at(address, credentials)
+    with dask.config.set(NETWORK if security else {}):
+        try:
+            resolve_address(
+                address
+            )  # a Client that fails on a misspelt scheme stays behind as the active one
+            return Client(address, timeout=ANSWER_TIMEOUT, security=security)
+        except (OSError, ValueError) as error:
+            hint = "" if security is None else "; are the credentials those of this cluster?"
+            said = " ".join(str(error).split())
+            raise InputError(f"no Dask scheduler answers at {address}: {said}{hint}") from error
 
 
-def _await_workers(client: Any, timeout: str, problem: str) -> None:
-    """Wait for one worker, then hold every worker's slcluster against ours.
-
-    A task whose module a worker cannot import takes the worker down, and its batch job with it.
-    """
-    from dask.utils import parse_timedelta
-
-    try:
-        client.wait_for_workers(1, timeout=parse_timedelta(timeout))
-    except TimeoutError:
-        raise SlclusterError(f"{problem} (waited {timeout})") from None
-    ours = metadata.version("slcluster")
-    found: dict[str, Any] = client.run(metadata.version, "slcluster", on_error="return")
-    for worker, theirs in found.items():
-        if theirs != ours:
-            has = f"slcluster {theirs}" if isinstance(theirs, str) else "no slcluster"
-            raise SlclusterError(
-                f"worker {worker} has {has}, this process {ours}; install the same on all nodes"
+def _security_at(address: str, credentials: str | Path | None) -> Any:
+    """What a client needs to be let in at an address."""
+    if address.startswith("tls://"):
+        if credentials is None:
+            raise InputError(
+                f"{address} asks for a certificate; name the folder of its credentials (--credentials FOLDER)"
             )
-    _log_ready(client, list(found))
+        return load_credentials(credentials).security()
+    if credentials is not None:
+        raise InputError(f"credentials are for tls:// addresses, and {address} is not one")
+    if not is_loopback(host_of(address)):
+        log.warning(
+            "%s is not encrypted and asks nobody who they are: whoever reaches it, or answers in its place, can "
+            "run code as you",
+            address,
+        )
+    return None
 
 
 @contextmanager
@@ -256,9 +344,3 @@ def _quiet_end() -> Iterator[Callable[[Any], None]]:
         yield hush
     finally:
         ours.setLevel(level)
-
-
-def _log_ready(client: Any, workers: Sequence[str]) -> None:
-    has_pages = find_spec("bokeh") is not None
-    dashboard = client.dashboard_link if has_pages else "needs bokeh: pip install 'slcluster[notebook]'"
-    log.info("%d worker%s ready; dashboard %s", len(workers), "" if len(workers) == 1 else "s", dashboard)

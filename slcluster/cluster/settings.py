@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from slcluster.cluster.profiles import Profile
+from slcluster.cluster.kinds import BaseProfile
 from slcluster.errors import InputError
 
-__all__ = ["DASHBOARD", "ONE_THREAD", "dask_settings", "teaching"]
+__all__ = [
+    "DASHBOARD",
+    "NETWORK",
+    "ONE_THREAD",
+    "dask_settings",
+    "job_environment",
+    "network_settings",
+    "teaching",
+]
 
 #: One thread for every library that would start its own: the engines count on it, and cores are for workers.
 ONE_THREAD = dict.fromkeys(
@@ -18,6 +26,9 @@ ONE_THREAD = dict.fromkeys(
 
 #: Loopback and any free port. Dask's usual ":8787" listens on every interface, and asks nobody who they are.
 DASHBOARD = "127.0.0.1:0"
+
+#: A cut link is noticed after 11 s, not 45 s: both ends must be told. Dask refuses less than 11 s.
+NETWORK = {"distributed.comm.timeouts.tcp": "11s", "distributed.comm.timeouts.connect": "5s"}
 
 
 def dask_settings(start_timeout: str) -> dict[str, Any]:
@@ -28,8 +39,26 @@ def dask_settings(start_timeout: str) -> dict[str, Any]:
     }
 
 
+def network_settings(profile: BaseProfile) -> dict[str, str]:
+    """Dask's settings of connections to workers elsewhere; variables of the profile come first."""
+    return {key: profile.environment.get(_variable(key), value) for key, value in NETWORK.items()}
+
+
+def job_environment(profile: BaseProfile) -> dict[str, str]:
+    """Variables of workers that start elsewhere. The profile's own come last."""
+    settings: dict[str, str] = dict(NETWORK)
+    if getattr(profile, "tls", False):
+        settings["distributed.comm.require-encryption"] = "True"
+    return {**ONE_THREAD, **{_variable(key): value for key, value in settings.items()}, **profile.environment}
+
+
+def _variable(key: str) -> str:
+    """The variable that Dask reads a setting from."""
+    return f"DASK_{key.upper().replace('.', '__')}"
+
+
 @contextmanager
-def teaching(profile: Profile) -> Iterator[None]:
+def teaching(profile: BaseProfile) -> Iterator[None]:
     """Make one line of what Dask says about keyword arguments under ``extra``."""
     try:
         yield

@@ -3,6 +3,7 @@
 An engine other than ``"sklearn"`` exists only beside its scikit-learn twin.
 """
 
+from slcluster.estimators.allowed import named_class, offer, refuse_caches
 from slcluster.estimators.description import describe, rebuild
 from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers, speed_of, version_of
 from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure
@@ -33,8 +34,11 @@ __all__ = [
     "fast_scorers",
     "is_classification",
     "make_scorer",
+    "named_class",
     "nearest",
+    "offer",
     "rebuild",
+    "refuse_caches",
     "resolve",
     "score_functions",
     "speed_of",

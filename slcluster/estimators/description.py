@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from slcluster.errors import InputError
+from slcluster.estimators.allowed import named_class, refuse_caches
 
 __all__ = ["describe", "rebuild"]
 
@@ -120,7 +121,8 @@ def rebuild(description: Any) -> Any:
     Raises
     ------
     InputError
-        For anything outside the ``sklearn`` package: a store must not name code to import.
+        For anything that :func:`~slcluster.estimators.allowed.named_class` refuses: a store must not name code to
+        import.
     """
     if isinstance(description, list):
         return [rebuild(item) for item in description]
@@ -140,9 +142,18 @@ def rebuild(description: Any) -> Any:
                 "an estimator holds functions or arrays; resume it by calling slc.searchlight again"
             )
         return {key: rebuild(item) for key, item in description.items()}
-    module, _, name = description["class"].rpartition(".")
-    if module.split(".")[0] != "sklearn" and module not in _OURS:
-        raise InputError(
-            f"estimator {description['class']} is not scikit-learn's; resume it by calling slc.searchlight again"
-        )
-    return getattr(import_module(module), name)(**rebuild(description["params"]))
+    kind = _class_of(description["class"])
+    refuse_caches(kind, description["params"])
+    return kind(**rebuild(description["params"]))
+
+
+def _class_of(name: str) -> type:
+    module, _, class_name = name.rpartition(".")
+    if module in _OURS:
+        found = getattr(import_module(module), class_name, None)
+        if inspect.isclass(found) and found.__module__ == module:
+            kind: type = found
+            return kind
+    elif module.split(".")[0] == "sklearn":
+        return named_class(name)
+    raise InputError(f"estimator {name} is not scikit-learn's; resume it by calling slc.searchlight again")

@@ -6,7 +6,7 @@ same fields, and ``deploy/job.schema.json`` is exported from them for editors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,16 +18,18 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticKnownError
 
-from slcluster.cluster.documents import read_yaml, validated
+from slcluster.cluster.documents import YamlDocument, read_yaml, validated
 from slcluster.cluster.profiles import Size, is_address
 from slcluster.errors import InputError
 from slcluster.jobs.objects import build_object
+from slcluster.jobs.paths import refuse_outside, usable_path, usable_subject
 
 __all__ = [
     "AnalysisOptions",
@@ -41,13 +43,16 @@ __all__ = [
 
 T = TypeVar("T")
 
+#: Where splitters are that are named without a module.
+_SPLITTERS = "sklearn.model_selection"
+
 
 def _from_here(path: Any, info: ValidationInfo) -> Any:
     """A relative path of a job file starts at the file, so that a job can be submitted from anywhere."""
     if not isinstance(path, str | Path):
         return path
     base = (info.context or {}).get("base")
-    path = Path(path).expanduser()
+    path = usable_path(Path(path)).expanduser()
     return path if base is None or path.is_absolute() else base / path
 
 
@@ -77,17 +82,25 @@ def _cluster_from_here(cluster: str, info: ValidationInfo) -> str:
     return str(_from_here(cluster, info)) if is_path else cluster
 
 
-def _known_estimator(value: Any) -> Any:
+def _packages(context: Any) -> tuple[str, ...]:
+    """Packages that the command line let a job name classes of."""
+    return tuple((context or {}).get("allow_import", ()))
+
+
+def _known_estimator(value: Any, info: ValidationInfo) -> Any:
     from slcluster.estimators import Measure, resolve
 
     if isinstance(value, str):
         resolve(value)
-    elif not (hasattr(made := build_object(value), "fit") or isinstance(made, Measure)):
+    elif not (
+        hasattr(made := build_object(value, packages=_packages(info.context)), "fit")
+        or isinstance(made, Measure)
+    ):
         raise InputError(f"{value['class']} is not an estimator: it has no fit method")
     return value
 
 
-def _known_splitter(value: Any) -> Any:
+def _known_splitter(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str):
         if value != "leave-one-run-out":
             raise InputError(
@@ -96,7 +109,7 @@ def _known_splitter(value: Any) -> Any:
         return None
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    if not hasattr(build_object(value, "sklearn.model_selection"), "split"):
+    if not hasattr(build_object(value, _SPLITTERS, _packages(info.context)), "split"):
         raise InputError(f"{value['class']} is not a splitter: it has no split method")
     return value
 
@@ -116,6 +129,7 @@ _OBJECT_SCHEMA = {
     "additionalProperties": False,
 }
 FilePath = Annotated[Path, BeforeValidator(_from_here)]
+Subject = Annotated[str, AfterValidator(usable_subject)]
 FilePaths = Annotated[list[FilePath], BeforeValidator(_listed)]
 Columns = Annotated[dict[str, list[str]], BeforeValidator(_columns)]
 EstimatorSpec = Annotated[
@@ -160,7 +174,7 @@ class IngestOptions(_Options):
         default=None, description="repetition time in seconds, where the header lacks it"
     )
     shift_s: float = Field(default=0.0, description="haemodynamic delay in seconds, for events")
-    subject: str | None = Field(default=None, description="name in results; else from the file's name")
+    subject: Subject | None = Field(default=None, description="name in results; else from the file's name")
     memory_budget: Size = Field(
         default="512MB", description="peak memory of the whole process while it ingests"
     )
@@ -256,6 +270,12 @@ class AnalysisOptions(_Options):
         default=None, description="memory a worker may use; --memory where not given"
     )
 
+    #: Not a field: a job must not allow itself what the user did not.
+    _allowed: tuple[str, ...] = PrivateAttr(default=())
+
+    def model_post_init(self, context: Any) -> None:
+        self._allowed = _packages(context)
+
     @field_validator("radius_mm")
     @classmethod
     def _some_size(cls, radius_mm: float | None, info: ValidationInfo) -> float | None:
@@ -268,9 +288,9 @@ class AnalysisOptions(_Options):
         """Keyword arguments of :func:`slcluster.plan`, estimator and splitter made."""
         values = self._chosen(AnalysisOptions)
         if isinstance(self.estimator, Mapping):
-            values["estimator"] = build_object(self.estimator)
+            values["estimator"] = build_object(self.estimator, packages=self._allowed)
         if isinstance(self.cv, Mapping):
-            values["cv"] = build_object(self.cv, "sklearn.model_selection")
+            values["cv"] = build_object(self.cv, _SPLITTERS, self._allowed)
         return values
 
 
@@ -279,13 +299,16 @@ class ClusterOptions(_Options):
 
     cluster: Annotated[str, AfterValidator(_cluster_from_here)] = Field(
         default="local",
-        description="where to compute: local, slurm, a profile such as slurm.yaml, or tcp://host:port of a scheduler",
+        description="where to compute: local, slurm, a profile such as slurm.yaml, the name of a cluster that stays, or tls://host:port of a scheduler",
     )
     workers: PositiveInt | None = Field(
         default=None, description="worker processes in all; locally, one a core"
     )
     threads: PositiveInt | None = Field(default=None, description="threads of each worker; 1 where not given")
     memory: Size | None = Field(default=None, description="memory of each worker, such as 2GB")
+    credentials: FilePath | None = Field(
+        default=None, description="folder with the certificates of a scheduler at tls://host:port"
+    )
 
     def connect_arguments(self) -> dict[str, Any]:
         """Keyword arguments of :func:`slcluster.cluster.connect`."""
@@ -318,15 +341,18 @@ class Job(ClusterOptions, OutputOptions, AnalysisOptions, SelectOptions, IngestO
         return {**super().plan_arguments(), "memory_limit": self.memory_limit or self.memory}
 
 
-def load_job(path: str | Path, **changes: Any) -> Job:
+def load_job(path: str | Path, *, allow_import: Sequence[str] = (), **changes: Any) -> Job:
     """Read and check a job file.
 
     Parameters
     ----------
     path : path
-        YAML. Relative paths in it start at its folder.
+        YAML. Relative paths in it start at its folder, and what it says to write lies in that folder.
+    allow_import : sequence of str
+        Packages, besides scikit-learn, whose classes the file may name. They are imported: it is for the user to
+        say so, and no key of the file.
     **changes
-        Keys to take from here instead. Relative paths start at the current folder.
+        Keys to take from here instead. Relative paths start at the current folder; they may lead anywhere.
 
     Returns
     -------
@@ -336,10 +362,10 @@ def load_job(path: str | Path, **changes: Any) -> Job:
     ------
     InputError
         One line with file and line: not YAML, an unknown key (the nearest are offered), a value that does not
-        fit, a class from outside scikit-learn.
+        fit, a class from outside scikit-learn, a place outside the file's folder to write to.
     """
     document = read_yaml(Path(path).expanduser().absolute(), "job file")
-    for name in ("bold", "mask", "labels", "events", "process_mask", "store", "out", "export"):
+    for name in ("bold", "mask", "labels", "events", "process_mask", "store", "out", "export", "credentials"):
         if changes.get(name) is not None:
             given = changes[name]
             changes[name] = (
@@ -347,10 +373,31 @@ def load_job(path: str | Path, **changes: Any) -> Job:
                 if isinstance(given, list | tuple)
                 else Path(given).absolute()
             )
-    return validated(
+    job: Job = validated(
         Job,
         {**document.data, **changes},
         document=document,
         flags=frozenset(changes),
-        context={"base": document.path.parent},
+        context={"base": document.path.parent, "allow_import": allow_import},
     )
+    _refuse_writing_outside(job, document, frozenset(changes))
+    return job
+
+
+def _refuse_writing_outside(job: Job, document: YamlDocument, flags: frozenset[str]) -> None:
+    """A job file may come from anybody: what it says to write stays beside it. The user may say otherwise."""
+    written: dict[str, list[Path | None]] = {
+        "out": [job.out],
+        "export": [job.export],
+        "store": [*job.store] if job.bold else [],
+    }
+    remedy = {"store": "write it first: slcluster ingest"}
+    for name, paths in written.items():
+        for path in paths if name not in flags else []:
+            if path is None or (name == "store" and path.exists()):
+                continue
+            try:
+                fix = remedy.get(name, f"if you mean it, say so on the command line: --{name} {path}")
+                refuse_outside(path, document.path.parent, fix=fix)
+            except InputError as error:
+                raise InputError(f"{document.path}:{document.line([name])}: {name}: {error}") from None

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slcluster.cluster.profiles import LocalProfile, SlurmProfile, is_address, load_profile
+from slcluster.cluster.kinds import Adapt, LocalProfile, PbsProfile, SlurmProfile
+from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.errors import InputError
 
 
@@ -47,11 +48,27 @@ def test_a_local_profile_takes_flags_as_they_are(tmp_path: Path) -> None:
             "kind: local\n\nmemory: lots\n",
             r"profile.yaml:3: memory: expected a size such as \"2GB\", got 'lots'",
         ),
-        ("kind: slurm\nwalltime: 2 hours\n", r"profile.yaml:2: walltime: expected hours:minutes:seconds"),
+        ("kind: slurm\nwalltime: 10:00\n", r"profile.yaml:2: walltime: expected hours:minutes:seconds"),
+        ("kind: slurm\nwalltime: '30'\n", r"profile.yaml:2: walltime: expected hours:minutes:seconds"),
         ("kind: slurm\nstart_timeout: soon\n", r"profile.yaml:2: start_timeout: expected a time"),
         ("kind: slurm\ncores: 3\nprocesses: 2\n", r"cores \(3\) must be a multiple of processes \(2\)"),
-        ("kind: pbs\n", r"profile.yaml:1: kind must be one of local, slurm, got 'pbs'"),
-        ("workers: 2\n", r"profile.yaml: kind must be one of local, slurm, got None"),
+        ("kind: moab\n", r"profile.yaml:1: kind must be one of local, slurm, pbs, .*, gateway, got 'moab'"),
+        ("workers: 2\n", r"profile.yaml: kind must be one of local, slurm, .*, got None"),
+        ("kind: pbs\nworkers: 2\nadapt: {maximum: 4}\n", "workers is a fixed number, adapt a changing one"),
+        (
+            "kind: pbs\nadapt: {minimum: 5, maximum: 4}\n",
+            r"profile.yaml:2: adapt: minimum \(5\) must not be above",
+        ),
+        ("kind: pbs\nadapt: {}\n", "adapt.maximum is missing"),
+        ("kind: sge\ncores: 2\n", "name it with parallel_environment"),
+        ("kind: htcondor\nqueue: long\n", "HTCondor has no queues"),
+        ("kind: htcondor\ndirectives: [-x]\n", "directives of HTCondor are lines such as .*, got '-x'"),
+        (
+            "kind: pbs\nenvironment: {A B: 1}\n",
+            "profile.yaml:2: environment: 'A B' is not the name of a variable",
+        ),
+        ("kind: kubernetes\n", "image is missing"),
+        ("kind: kubernetes\nimage: a\nwalltime: 1-0\n", "profile.yaml:3: unknown key 'walltime'"),
     ],
 )
 def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -61,12 +78,26 @@ def test_a_wrong_profile_is_one_line(tmp_path: Path, text: str, message: str) ->
 
 
 def test_what_is_asked_for_is_checked() -> None:
-    with pytest.raises(InputError, match="unknown cluster 'slrum'; expected local, slurm, a profile"):
+    with pytest.raises(InputError, match="unknown cluster 'slrum'; expected local, slurm, .*, a profile"):
         load_profile("slrum")
     with pytest.raises(InputError, match="workers must be greater than 0, got 0"):
         load_profile("local", workers=0)
     with pytest.raises(InputError, match="memory: expected a size"):
         load_profile("slurm", memory="many")
+
+
+def test_workers_that_are_asked_for_are_a_fixed_number(tmp_path: Path) -> None:
+    path = written(tmp_path, "kind: pbs\nadapt: {minimum: 3, maximum: 9}\nprocesses: 2\ncores: 2\n")
+    changing, fixed = load_profile(path), load_profile(path, workers=5)
+    assert isinstance(changing, PbsProfile)
+    assert isinstance(fixed, PbsProfile)
+    assert (changing.adapt, changing.n_jobs) == (Adapt(minimum=3, maximum=9), 2)
+    assert (fixed.adapt, fixed.n_jobs) == (None, 3)
+
+
+def test_numbers_are_variables_without_quotes(tmp_path: Path) -> None:
+    path = written(tmp_path, "kind: local\nenvironment: {A: 1, B: 1.5, C: x}\n")
+    assert load_profile(path).environment == {"A": "1", "B": "1.5", "C": "x"}
 
 
 def test_addresses() -> None:

@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 import dask
+import jsonschema
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from slcluster.cli import cli
+from slcluster.cli.clusters import describe
 from slcluster.cluster import connect
-from slcluster.cluster.profiles import LocalProfile, SlurmProfile, load_profile
-from slcluster.jobs import Job, load_job
+from slcluster.cluster.kinds import KINDS
+from slcluster.cluster.profiles import load_profile, profile_schema
+from slcluster.jobs import ClusterOptions, Job, load_job
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -30,14 +33,21 @@ def uncommented(path: Path) -> dict[str, object]:
     return yaml.safe_load("\n".join(lines))
 
 
-@pytest.mark.parametrize(("name", "model"), [("local.yaml", LocalProfile), ("slurm.yaml", SlurmProfile)])
-def test_profiles_load_also_with_every_example_in_force(name: str, model: type, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "model"), KINDS.items())
+def test_profiles_load_also_with_every_example_in_force(kind: str, model: type, tmp_path: Path) -> None:
+    name = f"{kind}.yaml"
     assert isinstance(load_profile(DEPLOY / name), model)
     full = uncommented(DEPLOY / name)
-    assert set(model.model_fields) - set(full) == set(), "a key that the profile does not show"
+    hidden = set(model.model_fields) - set(full)
+    assert hidden == ({"queue"} if kind == "htcondor" else set()), "a key that the profile does not show"
+    full["extra"] = full["extra"] or {}
+    if "adapt" in full:
+        del full["workers"]  # there for a fixed number instead
     path = tmp_path / name
-    path.write_text(yaml.safe_dump({**full, "extra": full["extra"] or {}}))
+    path.write_text(yaml.safe_dump(full))
     assert isinstance(load_profile(path), model)
+    jsonschema.validate(full, profile_schema())
+    assert describe(ClusterOptions(cluster=str(path)))
 
 
 def test_the_local_profile_works() -> None:
@@ -72,8 +82,10 @@ export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
 export MKL_NUM_THREADS=1
 export NUMBA_NUM_THREADS=1
+export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP=11s
+export DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT=5s
 PYTHON -m distributed.cli.dask_worker SCHEDULER --name slcluster-worker --nthreads 1 --memory-limit 1.86GiB \
---nworkers 4 --nanny --death-timeout 60
+--nworkers 4 --nanny --death-timeout 60 --lifetime 12300s --lifetime-stagger 1800s
 """
     )
 
@@ -84,6 +96,13 @@ def test_the_job_file_loads() -> None:
     assert job.cluster == str(DEPLOY / "local.yaml")
 
 
-def test_the_schema_is_the_models() -> None:
+def test_the_schema_of_profiles_is_the_models() -> None:
+    """Written by: python -c "import json; from slcluster.cluster.profiles import profile_schema; print(json.dumps(profile_schema(), indent=2))"."""
+    assert json.loads((DEPLOY / "profile.schema.json").read_text()) == profile_schema()
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"kind": "slurm", "quee": "x"}, profile_schema())
+
+
+def test_the_schema_of_jobs_is_the_models() -> None:
     """Written by: python -c "import json; from slcluster.jobs import Job; print(json.dumps(Job.model_json_schema(), indent=2))"."""
     assert json.loads((DEPLOY / "job.schema.json").read_text()) == Job.model_json_schema()

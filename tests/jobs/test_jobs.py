@@ -173,8 +173,8 @@ estimator:
             "estimator: {class: sklearn.svm.SVV}",
             r"sklearn.svm has no class 'SVV'; did you mean 'SVR' or 'SVC'",
         ),
-        ("estimator: {class: sklearn.sfm.SVC}", r"scikit-learn has no module sklearn.sfm"),
-        ("estimator: {class: sklearn.utils.os}", r"sklearn.utils has no class 'os'"),
+        ("estimator: {class: sklearn.sfm.SVC}", r"sklearn.sfm is not one of scikit-learn's modules of"),
+        ("estimator: {class: sklearn.utils.os}", r"sklearn.utils is not one of scikit-learn's modules"),
         ("estimator: {class: sklearn.svm.np}", r"sklearn.svm has no class 'np'"),
         ("estimator: {class: sklearn.model_selection.KFold}", r"KFold is not an estimator: it has no fit"),
         (
