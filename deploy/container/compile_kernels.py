@@ -10,6 +10,7 @@ import xarray as xr
 from sklearn.base import is_regressor
 
 import slcluster as slc
+from slcluster.estimators import Measure
 from slcluster.estimators.names import NAMES, resolve
 
 #: Two classes and several are other code, and so are voxels in single and in double precision.
@@ -33,7 +34,9 @@ def main() -> None:
         chosen = chosen.assign_coords(level=("sample", np.linspace(-1, 1, chosen.sizes["sample"])))
         for standardize in PREPARATIONS:
             for name in sorted(NAMES):
-                numbers = {"target": "level", "scoring": "r2"} if is_regressor(resolve(name)) else {}
+                estimator = resolve(name)
+                is_numeric = not isinstance(estimator, Measure) and is_regressor(estimator)
+                numbers = {"target": "level", "scoring": "r2"} if is_numeric else {}
                 analyse(chosen, name, standardize=standardize, **numbers)
         slc.f_score(chosen).compute(scheduler="synchronous")
 

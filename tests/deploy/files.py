@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
+
+from slcluster.cli import cli
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -34,3 +37,16 @@ def of_kind(kind: str, found: list[dict[str, Any]]) -> dict[str, Any]:
     """The only document of a kind."""
     (match,) = (document for document in found if document["kind"] == kind)
     return match
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """What the command line makes of the words after ``slcluster``; a click exception where it knows them not."""
+    command: click.Command = cli
+    context = command.make_context("slcluster", list(words))
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, chosen, rest = command.resolve_command(context, rest)
+        assert chosen is not None, f"no command {rest} in {name}"
+        command = chosen
+        context = command.make_context(name, rest, parent=context)
+    return context.params

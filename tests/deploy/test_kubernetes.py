@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from slcluster.cli import cli
+from slcluster.cli import EXIT_INPUT
 from slcluster.jobs import load_job
-from tests.deploy.files import CONTAINER, KUBERNETES, command, documents, of_kind
+from tests.deploy.files import CONTAINER, KUBERNETES, command, documents, of_kind, parsed
 
 KUSTOMIZATION = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
 MANIFESTS = [
@@ -49,7 +49,9 @@ def operator_schema(kind: str) -> Any:
     try:
         shipped = files("dask-kubernetes") or []
     except PackageNotFoundError:
-        pytest.skip("dask-kubernetes is not installed; it brings the schemas of DaskCluster and DaskAutoscaler")
+        pytest.skip(
+            "dask-kubernetes is not installed; it brings the schemas of DaskCluster and DaskAutoscaler"
+        )
     (chart,) = (path for path in shipped if path.parent.name == "crds" and path.stem == kind.lower())
     # The parser in C: the file is long.
     definition = yaml.load(chart.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -164,9 +166,13 @@ def test_addresses_are_those_of_the_service() -> None:
 
 
 def test_only_pods_of_the_analysis_reach_the_scheduler() -> None:
-    policies = {item["metadata"]["name"]: item["spec"] for item in MANIFESTS if item["kind"] == "NetworkPolicy"}
+    policies = {
+        item["metadata"]["name"]: item["spec"] for item in MANIFESTS if item["kind"] == "NetworkPolicy"
+    }
     closed = policies.pop("slcluster-closed")
-    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, "nothing, but for what follows"
+    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}, (
+        "nothing, but for what follows"
+    )
     from_elsewhere = []
     for policy in policies.values():
         for rule in policy["ingress"]:
@@ -190,7 +196,9 @@ def test_the_operator_makes_pods_that_the_policies_know() -> None:
     worker = controller.build_worker_deployment_spec(
         f"{name}-default", "slcluster", name, "0", spec["worker"]["spec"], {}, labels
     )
-    policies = {item["metadata"]["name"]: item["spec"] for item in MANIFESTS if item["kind"] == "NetworkPolicy"}
+    policies = {
+        item["metadata"]["name"]: item["spec"] for item in MANIFESTS if item["kind"] == "NetworkPolicy"
+    }
     for deployment in (scheduler, worker):
         assert LABEL.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     watched = policies["slcluster-operator"]["podSelector"]["matchLabels"].items()
@@ -199,25 +207,23 @@ def test_the_operator_makes_pods_that_the_policies_know() -> None:
     given = {variable["name"]: variable["value"] for variable in container["env"]}
     assert given["DASK_SCHEDULER_ADDRESS"].startswith("tls://"), "ours, not the operator's tcp://"
     assert "$(DASK_WORKER_NAME)" in container["args"]
-    assert given["DASK_WORKER_NAME"].startswith(f"{name}-default-worker-"), "which the operator deletes by name"
+    assert given["DASK_WORKER_NAME"].startswith(f"{name}-default-worker-"), (
+        "which the operator deletes by name"
+    )
 
 
 def test_the_job_is_one_that_the_command_takes() -> None:
-    job = load_job(KUBERNETES / "job.yaml")
+    load_job(KUBERNETES / "job.yaml")
     (container,) = pods()["analysis"]["containers"]
-    (data,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "data"]
-    for path in (*job.store, job.out, job.export, *(job.bold or []), job.mask, job.labels):
-        assert str(path).startswith(f"{data}/")
-    name, *words = container["args"]
-    cli.get_command(None, name).make_context(name, list(words))
-    (jobs,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "job"]
-    assert words[0] == f"{jobs}/job.yaml"
-    assert KUSTOMIZATION["configMapGenerator"][0]["files"] == ["job.yaml"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    (file,) = of_kind("Kustomization", [KUSTOMIZATION])["configMapGenerator"][0]["files"]
+    assert mounts["job"]["subPath"] == file
+    # What a job file writes stays beside it, and so in the volume.
+    assert mounts["job"]["mountPath"] == f"{mounts['data']['mountPath']}/{file}"
+    assert parsed(container["args"])["inputs"] == (mounts["job"]["mountPath"],)
 
 
 def test_a_mistake_is_not_tried_again() -> None:
-    from slcluster.cli import EXIT_INPUT
-
     job = of_kind("Job", MANIFESTS)["spec"]
     fail = job["podFailurePolicy"]["rules"][0]
     assert fail["action"] == "FailJob"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from slcluster.cli import EXIT_INPUT, EXIT_INTERRUPTED, cli
-from tests.deploy.files import DEPLOY, SEARCH, command
+from slcluster.cli import EXIT_INPUT, EXIT_INTERRUPTED
+from tests.deploy.files import DEPLOY, SEARCH, command, parsed
 
 UNIT = DEPLOY / "systemd" / "slcluster@.service"
 
@@ -27,7 +27,10 @@ def unit() -> configparser.ConfigParser:
 
 def started(unit: configparser.ConfigParser, home: Path, name: str) -> list[str]:
     """The command of an instance, with what systemd puts in."""
-    return [word.replace("%h", str(home)).replace("%i", name) for word in shlex.split(unit["Service"]["ExecStart"])]
+    return [
+        word.replace("%h", str(home)).replace("%i", name)
+        for word in shlex.split(unit["Service"]["ExecStart"])
+    ]
 
 
 def test_systemd_has_nothing_to_say(unit: configparser.ConfigParser, tmp_path: Path) -> None:
@@ -48,15 +51,9 @@ def test_systemd_has_nothing_to_say(unit: configparser.ConfigParser, tmp_path: P
 def test_it_starts_what_the_command_line_has(unit: configparser.ConfigParser, tmp_path: Path) -> None:
     program, *words = started(unit, tmp_path, "lab")
     assert program == str(tmp_path / "slcluster" / ".venv" / "bin" / "slcluster")
-    profile = tmp_path / ".config" / "slcluster" / "lab.yaml"
-    profile.parent.mkdir(parents=True)
-    shutil.copy(DEPLOY / "local.yaml", profile)
-    context = cli.make_context("slcluster", list(words))
-    assert context.protected_args or words
-    parsed = parse(words)
-    assert parsed["profile"] == str(profile)
-    assert parsed["name"] == "lab"
-    assert parsed["foreground"] is True
+    asked = parsed(words)
+    assert asked["profile"] == str(tmp_path / ".config" / "slcluster" / "lab.yaml")
+    assert (asked["name"], asked["foreground"]) == ("lab", True)
 
 
 def test_it_knows_the_exit_codes(unit: configparser.ConfigParser) -> None:
