@@ -111,8 +111,15 @@ def compute(buildah: Buildah, folder: Path) -> None:
             stack.callback(process.wait, DEADLINE_S)
             stack.callback(process.terminate)
         say("scheduler and worker")
-        options = "--bold files/bold.nii.gz --mask files/mask.nii.gz --labels files/labels.txt".split()
-        options += "--conditions face,house --radius-mm 5.6 --out result.zarr".split()
+        options = [
+            "--bold",
+            "files/bold.nii.gz",
+            "--mask",
+            "files/mask.nii.gz",
+            "--labels",
+            "files/labels.txt",
+        ]
+        options += ["--conditions", "face,house", "--radius-mm", "5.6", "--out", "result.zarr"]
         began = time.monotonic()
         client = start(
             buildah, folder, "searchlight", "subject.zarr", *options, "--cluster", f"tls://{here}:8786"
