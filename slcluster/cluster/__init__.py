@@ -313,7 +313,14 @@ def _configured_security(address: str) -> Any:
     from distributed import Security
 
     found = Security()
-    if not (found.tls_client_cert and found.tls_ca_file):
+    try:
+        has_certificate = found.get_connection_args("client").get("ssl_context") is not None
+    except OSError as error:
+        raise InputError(
+            f"{address} asks for a certificate, and that of Dask's configuration (distributed.comm.tls) cannot be "
+            f"read: {error}"
+        ) from error
+    if not has_certificate:
         raise InputError(
             f"{address} asks for a certificate; name the folder of its credentials (--credentials FOLDER)"
         )

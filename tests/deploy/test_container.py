@@ -110,6 +110,17 @@ def test_other_words_are_commands_of_slcluster(tmp_path: Path) -> None:
     assert call("status", str(tmp_path / "none"), env=env).returncode == 2
 
 
+def test_a_client_without_a_whole_certificate_is_told_so(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    asked = call("cluster", "tls://127.0.0.1:1", env=env)
+    assert asked.returncode == 2
+    assert "tls://127.0.0.1:1 asks for a certificate; name the folder" in asked.stderr
+    (tmp_path / "ca.pem").touch()
+    asked = call("cluster", "tls://127.0.0.1:1", env=env)
+    assert asked.returncode == 2
+    assert "that of Dask's configuration (distributed.comm.tls) cannot be read" in asked.stderr
+
+
 def analyse(files: Path, folder: Path, cluster: str, env: dict[str, str]) -> None:
     """What a client's container does."""
     done = call(
