@@ -129,9 +129,9 @@ def _through_client(
 
     def submit() -> None:
         nonlocal turn
-        turn = max(turn, client.run_on_scheduler(_turn_now))
         batch = [waiting.pop() for _ in range(min(WINDOW, len(waiting)))]
         tasks = [_task(function, kept, number, keys[number]) for number in batch]
+        turn = max(turn, client.run_on_scheduler(_turn_now))
         priority = {keys[number]: -(turn + place) for place, number in enumerate(batch)}
         turn += len(batch)
         with dask.annotate(priority={kept.key: 0, **priority}.__getitem__, slcluster_run=name):
@@ -169,16 +169,20 @@ def _blocks_on(scheduler: Any) -> list[Any]:
     return [task for task in scheduler.tasks.values() if task.group_key.startswith(f"{_NAME}-")]
 
 
-def runs_on(scheduler: Any) -> dict[str, int]:
+def runs_on(scheduler: Any) -> list[tuple[str, int]]:
     """Runs that a scheduler has blocks of, for what is in its process.
 
     Returns
     -------
-    dict
-        What the work is called, with the number of its blocks that were handed over and are not done.
+    list of tuple
+        What the work is called, and the number of its blocks that were handed over and are not done.
     """
-    left = [task for task in _blocks_on(scheduler) if task.state in ("processing", *_WAITING)]
-    return dict(Counter((task.annotations or {}).get("slcluster_run", "unnamed") for task in left))
+    left = Counter(
+        (task.group_key, (task.annotations or {}).get("slcluster_run", "unnamed"))
+        for task in _blocks_on(scheduler)
+        if task.state in ("processing", *_WAITING)
+    )
+    return [(name, n_left) for (_, name), n_left in left.items()]
 
 
 def _raise_failure(name: str, future: Any) -> None:

@@ -132,6 +132,7 @@ def start(
     options = model_of(_Stays, {**flags, "cluster": profile, "idle_timeout": idle_timeout})
     arguments = options.connect_arguments()
     profile = arguments.pop("cluster")
+    arguments.pop("credentials", None)
     if foreground:
         serve(name, profile, idle_timeout=idle_timeout, log_file=log, **arguments)
         return
@@ -173,7 +174,7 @@ def _lines(service: Service) -> list[str]:
         about = describe_service(service)
     except SlclusterError as error:
         return [head, f"  {error}"]
-    runs = ", ".join(f"{run} ({left} blocks handed out)" for run, left in about["runs"].items())
+    runs = ", ".join(f"{run} ({left} blocks handed out)" for run, left in about["runs"])
     return [
         f"{head}, {about['workers']} of {about['wanted']} workers, {service.address}",
         f"  runs: {runs or 'none'}",

@@ -252,8 +252,8 @@ def describe_service(service: Service) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``workers`` that are there, ``wanted`` workers, and ``runs``: a name and the number of blocks handed over
-        and not yet done, for each.
+        ``workers`` that are there, ``wanted`` workers, and ``runs``: for each its name, and how many of its blocks
+        were handed over and are not done.
 
     Raises
     ------
