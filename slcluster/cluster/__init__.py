@@ -162,7 +162,8 @@ def attach(cluster: str | Path, *, credentials: str | Path | None = None) -> Any
         A name that ``slcluster cluster start PROFILE --name NAME`` gave, or the address of a scheduler:
         ``"tls://node7:8786"``.
     credentials : path, optional
-        Folder with the certificates of the scheduler at a ``tls://`` address. A name knows its own.
+        Folder with the certificates of the scheduler at a ``tls://`` address. A name knows its own; without a
+        folder, those of Dask's configuration (``distributed.comm.tls``) are shown.
 
     Returns
     -------
@@ -309,14 +310,31 @@ def _client_at(address: str, credentials: str | Path | None) -> Any:
             raise InputError(f"no Dask scheduler answers at {address}: {said}{hint}") from error
 
 
+def _configured_security(address: str) -> Any:
+    """The certificate that Dask's own configuration names, as in a container with a mounted secret."""
+    from distributed import Security
+
+    found = Security()
+    try:
+        has_certificate = found.get_connection_args("client").get("ssl_context") is not None
+    except OSError as error:
+        raise InputError(
+            f"{address} asks for a certificate, and that of Dask's configuration (distributed.comm.tls) cannot be "
+            f"read: {error}"
+        ) from error
+    if not has_certificate:
+        raise InputError(
+            f"{address} asks for a certificate; name the folder of its credentials (--credentials FOLDER)"
+        )
+    return found
+
+
 def _security_at(address: str, credentials: str | Path | None) -> Any:
     """What a client needs to be let in at an address."""
     if address.startswith("tls://"):
-        if credentials is None:
-            raise InputError(
-                f"{address} asks for a certificate; name the folder of its credentials (--credentials FOLDER)"
-            )
-        return load_credentials(credentials).security()
+        return (
+            _configured_security(address) if credentials is None else load_credentials(credentials).security()
+        )
     if credentials is not None:
         raise InputError(f"credentials are for tls:// addresses, and {address} is not one")
     if not is_loopback(host_of(address)):

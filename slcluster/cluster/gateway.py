@@ -48,8 +48,8 @@ def start_gateway(profile: GatewayProfile) -> Any:
         raise InputError(
             "kind: gateway needs dask-gateway; install it with: pip install 'slcluster[gateway]'"
         ) from None
-    with _told(profile):
-        gateway = Gateway(address=profile.address, auth=profile.auth)
+    # The cluster has a connection of its own; one that is left open complains when the process ends.
+    with _told(profile), Gateway(address=profile.address, auth=profile.auth) as gateway:
         known = set(gateway.cluster_options())
         wanted = cluster_options(profile)
         unknown = sorted(set(wanted) - known)
