@@ -31,7 +31,16 @@ from slcluster.store.result import (
     read_result_attrs,
 )
 
-__all__ = ["Status", "as_stored", "create", "open_result", "status", "stored_plan"]
+__all__ = [
+    "Status",
+    "as_stored",
+    "create",
+    "how_far",
+    "open_result",
+    "status",
+    "stored_layout",
+    "stored_plan",
+]
 
 #: Attributes that only the store needs.
 _INTERNAL = (
@@ -124,7 +133,7 @@ def stored_plan(path: str | Path) -> Plan:
         estimator=estimator,
         scorer=scorer,
         scorers=scorers,
-        layout=_stored_layout(attrs),
+        layout=stored_layout(attrs),
         engine=identity["engine"],
         standardize=identity["standardize"],
         detrend=identity["detrend"],
@@ -175,7 +184,8 @@ def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[An
     return estimator, scorer, scorers
 
 
-def _stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
+def stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
+    """What a result's values are called, from the attributes of its store."""
     dims, labels, tables, classes = json.loads(attrs["layout"])
     return estimators.Layout(tuple(dims), tuple(map(tuple, labels)), tuple(tables), tuple(classes))
 
@@ -243,7 +253,7 @@ def open_result(path: str | Path) -> xr.Dataset:
             f"{path} was finished, but {np.count_nonzero(~done)} of its {len(done)} blocks are damaged or gone; "
             f"compute them again: slcluster resume {path}"
         )
-    shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], _stored_layout(attrs)
+    shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], stored_layout(attrs)
     score_fold = arrays["score"]
     public = {key: value for key, value in attrs.items() if key not in _INTERNAL}
     step = np.diag(
@@ -303,18 +313,27 @@ class Status:
     blocks_per_s: float | None
     seconds_left: float | None
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the driver gave no sign of life for so long that another may take over."""
+        return (self.seconds_silent or 0) > SILENCE_S
+
+    @property
+    def state(self) -> str:
+        """``"finished"``, ``"running"`` or ``"interrupted"``."""
+        if self.is_finished:
+            return "finished"
+        return "running" if self.holder is not None and not self.is_silent else "interrupted"
+
     def __str__(self) -> str:
-        is_silent = (self.seconds_silent or 0) > SILENCE_S
-        is_running = self.holder is not None and not is_silent
-        state = "finished" if self.is_finished else "running" if is_running else "interrupted"
-        text = f"{self.path}\n  {self.subject}: {state}, {self.n_done} of {self.n_blocks} blocks done"
-        if is_silent:
+        text = f"{self.path}\n  {self.subject}: {self.state}, {self.n_done} of {self.n_blocks} blocks done"
+        if self.is_silent:
             text += f"\n  no sign of life from {self.holder} for {self.seconds_silent:.0f} s"
         elif self.holder:
             text += f"\n  computed by {self.holder} for {self.seconds_running:.0f} s"
-        if is_running and self.blocks_per_s:
+        if self.state == "running" and self.blocks_per_s:
             text += f", {self.blocks_per_s:.3g} blocks/s, about {self.seconds_left:.0f} s left"
-        if state == "interrupted":
+        if self.state == "interrupted":
             text += f"\n  to go on: slcluster resume {self.path}"
         return text
 
@@ -330,18 +349,31 @@ def status(path: str | Path) -> Status:
     path = Path(path).expanduser().resolve()
     attrs = read_result_attrs(path)
     done = blocks_done(path)
-    n_done, held = int(done.sum()), read_lease(path)
+    return how_far(path, attrs, int(done.sum()), len(done))
+
+
+def how_far(path: Path, attrs: Mapping[str, Any], n_done: int, n_blocks: int) -> Status:
+    """The status of a result of which it is known how many blocks are done.
+
+    Parameters
+    ----------
+    path : Path
+    attrs : mapping
+        Attributes of the store.
+    n_done, n_blocks : int
+    """
+    held = read_lease(path)
     running = silent = rate = left = None
     if held and not is_dead(held):
         running, silent = max(0.0, time.time() - held["started"]), silence_s(held)
         fresh = n_done - held["n_done_at_start"]
         rate = fresh / running if running and fresh > 0 else None
-        left = (len(done) - n_done) / rate if rate else None
+        left = (n_blocks - n_done) / rate if rate else None
     return Status(
         path=str(path),
         subject=attrs["subject"],
-        is_finished=is_result_finished(path) and bool(done.all()),
-        n_blocks=len(done),
+        is_finished=is_result_finished(path) and n_done == n_blocks,
+        n_blocks=n_blocks,
         n_done=n_done,
         n_centers=attrs["n_centers"],
         holder=None if running is None or held is None else f"process {held['pid']} on {held['host']}",

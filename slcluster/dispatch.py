@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -18,7 +20,17 @@ from dask.delayed import delayed
 
 from slcluster.errors import BlockError, InputError, SlclusterError, one_line
 
-__all__ = ["WINDOW", "active_client", "check_client", "dispatch", "gather", "spread"]
+__all__ = [
+    "WINDOW",
+    "active_client",
+    "announce",
+    "announced",
+    "check_client",
+    "dispatch",
+    "gather",
+    "spread",
+    "worker_name",
+]
 
 #: Tasks handed to a scheduler at a time; more are handed over when half of them are done. A scheduler holds some
 #: kB for each task, and a million blocks must not be its memory.
@@ -26,6 +38,9 @@ WINDOW = 512
 
 #: Pieces of about this size travel to the workers.
 PIECE_BYTES = 32 * 2**20
+
+#: Where a scheduler keeps, among its metadata, what it was told of results.
+_ANNOUNCED = "slcluster-results"
 
 Key = tuple[str, str, int]
 
@@ -101,6 +116,40 @@ def active_client() -> Any:
         return default_client()
     except ValueError:
         return None
+
+
+def announce(client: Any, key: str, about: dict[str, str]) -> None:
+    """Tell a cluster's scheduler of a result, for as long as it runs. Without a cluster nobody is told.
+
+    The scheduler keeps plain data and runs nothing. What goes wrong is left to the work that follows.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        As for :func:`dispatch`.
+    key : str
+        What is told of an earlier result of this key is replaced.
+    about : dict of str
+    """
+    client = client if client is not None else active_client()
+    if client is not None:
+        with suppress(Exception):
+            client.set_metadata([_ANNOUNCED, key], about)
+
+
+def announced(scheduler: Any) -> dict[str, dict[str, str]]:
+    """What was announced to a scheduler, by key. For what runs in its process."""
+    return dict(scheduler.get_metadata([_ANNOUNCED], default={}))
+
+
+def worker_name() -> str:
+    """What the cluster calls the worker that this task runs on; the process where it runs on none."""
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        with suppress(ValueError):
+            return str(get_worker().name)
+    return f"process {os.getpid()}"
 
 
 def _through_client(

@@ -14,12 +14,13 @@ import xarray as xr
 
 from slcluster.archive import as_stored, create, open_result, stored_plan
 from slcluster.compute import compute_block
-from slcluster.dispatch import check_client, dispatch
+from slcluster.dispatch import announce, check_client, dispatch, worker_name
 from slcluster.errors import BlockError, SlclusterError, StoreError, StorePathError, cannot_write, one_line
 from slcluster.plan import Plan
 from slcluster.progress import Listener, Progress, Step, listener
 from slcluster.store import subject_digest
 from slcluster.store.lease import Lease, check_free
+from slcluster.store.notes import note_block
 from slcluster.store.result import (
     blocks_done,
     finish_result,
@@ -173,6 +174,8 @@ def _complete(plan: Plan, path: Path, client: Any, tell: Listener) -> None:
         sweep_result(path)
         done = blocks_done(path)
         lease.begin(int(done.sum()))
+        store_id = read_result_attrs(path)["store_id"]
+        announce(client, store_id, {"path": str(path), "subject": plan.subject})
         try:
             _compute_blocks(plan, path, done, client, tell, lease)
             _see_all_blocks(path)
@@ -232,6 +235,7 @@ def _store_block(work: _Work, number: int) -> None:
     plan, path, store_id = work
     if is_block_done(path, number):
         return
+    began = time.monotonic()
     try:
         scores = compute_block(plan, number)
     except SlclusterError:
@@ -240,3 +244,4 @@ def _store_block(work: _Work, number: int) -> None:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise BlockError(f"{plan.subject}, block {number}: {what}") from error
     write_block(path, number, scores._asdict(), store_id=store_id)
+    note_block(path, number, worker=worker_name(), seconds=time.monotonic() - began)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from slcluster.filling import Method
 
-__all__ = ["export", "plot", "status"]
+__all__ = ["export", "plot", "status", "stores"]
 
 log = logging.getLogger("slcluster")
 
@@ -45,7 +45,7 @@ def status(results: tuple[str, ...], as_json: bool) -> None:
     """
     from slcluster.searchlight import status as how_far
 
-    for path in _stores(results):
+    for path in stores(results):
         found = how_far(path)
         click.echo(json.dumps(dataclasses.asdict(found)) if as_json else found)
 
@@ -165,7 +165,7 @@ def _mean(result: str, store: str | None) -> xr.DataArray | None:
     return None
 
 
-def _stores(results: tuple[str, ...]) -> list[Path]:
+def stores(results: tuple[str, ...]) -> list[Path]:
     """Result stores that were named, or that lie in a folder that was named."""
     paths = []
     for name in results:

@@ -16,7 +16,7 @@ from slcluster.cluster.settings import DASHBOARD, dask_settings, teaching
 from slcluster.cluster.slurm import job_script, start_slurm
 from slcluster.errors import InputError, SlclusterError
 
-__all__ = ["check_sees", "connect", "connect_processes", "job_script", "make_cluster"]
+__all__ = ["check_sees", "connect", "connect_processes", "job_script", "live_map_link", "make_cluster"]
 
 log = logging.getLogger("slcluster")
 
@@ -129,6 +129,7 @@ def connect(
             )
         try:
             _await_workers(client, chosen.start_timeout, "no worker started")
+            log.info("live map %s", live_map_link(client))
             yield client
         finally:
             hush(client)
@@ -256,6 +257,11 @@ def _quiet_end() -> Iterator[Callable[[Any], None]]:
         yield hush
     finally:
         ours.setLevel(level)
+
+
+def live_map_link(client: Any) -> str:
+    """Where the live map is on the dashboard of a cluster of ours; through the same proxy, if there is one."""
+    return f"{client.dashboard_link.removesuffix('/status')}/slcluster/"
 
 
 def _log_ready(client: Any, workers: Sequence[str]) -> None:

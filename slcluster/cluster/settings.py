@@ -9,7 +9,7 @@ from typing import Any
 from slcluster.cluster.profiles import Profile
 from slcluster.errors import InputError
 
-__all__ = ["DASHBOARD", "ONE_THREAD", "dask_settings", "teaching"]
+__all__ = ["DASHBOARD", "LIVE_MAP", "ONE_THREAD", "dask_settings", "teaching"]
 
 #: One thread for every library that would start its own: the engines count on it, and cores are for workers.
 ONE_THREAD = dict.fromkeys(
@@ -20,8 +20,18 @@ ONE_THREAD = dict.fromkeys(
 DASHBOARD = "127.0.0.1:0"
 
 
+#: Module with the live map's pages, which the scheduler imports. For one of your own:
+#: DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES.
+LIVE_MAP = "slcluster.watch.routes"
+
+
 def dask_settings(start_timeout: str) -> dict[str, Any]:
+    import distributed  # noqa: F401  its defaults are not there before
+    from dask import config
+
+    routes = config.get("distributed.scheduler.http.routes")
     return {
+        "distributed.scheduler.http.routes": [*(name for name in routes if name != LIVE_MAP), LIVE_MAP],
         # Tasks that no worker can take would otherwise wait for ever.
         "distributed.scheduler.no-workers-timeout": start_timeout,
         "distributed.nanny.pre-spawn-environ": {**ONE_THREAD, "MALLOC_TRIM_THRESHOLD_": "65536"},

@@ -32,6 +32,7 @@ from slcluster.store.staging import Staging
 __all__ = [
     "BLOCK_ARRAYS",
     "FINISHED_NAME",
+    "BlockReader",
     "blocks_done",
     "create_result",
     "finish_result",
@@ -184,7 +185,7 @@ def read_constants(path: str | Path) -> dict[str, np.ndarray]:
 def read_result(path: str | Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every array of a result store, and which blocks are done. Scores of blocks not done are fill values."""
     arrays = read_constants(path)
-    blocks = _BlockReader(path)
+    blocks = BlockReader(path)
     for name, array in blocks.arrays.items():
         arrays[name] = np.full(array.shape, BLOCK_ARRAYS[name][2], array.dtype)
     done = np.zeros(blocks.n_blocks, bool)
@@ -208,20 +209,29 @@ def blocks_done(path: str | Path) -> np.ndarray:
         As :func:`read_result_attrs`.
     """
     read_result_attrs(path)
-    blocks = _BlockReader(path)
+    blocks = BlockReader(path)
     return np.array([blocks.read(number) is not None for number in range(blocks.n_blocks)], bool)
 
 
 def is_block_done(path: str | Path, number: int) -> bool:
     """Whether one block is done, for a task that may be a repetition."""
-    return _BlockReader(path).read(number) is not None
+    return BlockReader(path).read(number) is not None
 
 
-class _BlockReader:
+class BlockReader:
     """Chunks of the per-block arrays, read as files.
 
     Zarr gives the fill value for a chunk that is not there and does not tell it from one that is. The bytes
     that are checked here are those returned, also while another process replaces the file.
+
+    Parameters
+    ----------
+    path : path
+        A result store.
+
+    Attributes
+    ----------
+    n_blocks, block_centers : int
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -229,6 +239,18 @@ class _BlockReader:
         self.arrays: dict[str, Any] = _handles(str(path), *_made(self._path))[0]
         n_centers, self.block_centers = self.arrays["score"].shape[0], self.arrays["score"].chunks[0]
         self.n_blocks = -(-n_centers // self.block_centers)
+
+    def seen(self) -> list[int]:
+        """Blocks that are done or about to be, by one listing of a folder: nothing is read or checked.
+
+        Of the array that is written last, so that what is done is among them.
+        """
+        try:
+            names = os.listdir(self._path / list(self.arrays)[-1] / "c")
+        except FileNotFoundError:  # no block yet
+            return []
+        numbers = (int(name) for name in names if name.isdecimal())
+        return [number for number in numbers if number < self.n_blocks]
 
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """The block's chunk of every array, or None where one is missing or its checksum does not hold."""
