@@ -12,7 +12,7 @@ from slcluster.errors import InputError, one_line
 from slcluster.watch.handlers import ROUTES
 from slcluster.watch.results import Results, stored
 
-__all__ = ["PORT", "serve"]
+__all__ = ["PORT", "serve", "serving"]
 
 #: Where a server listens if nobody says otherwise and it is free.
 PORT = 8790
@@ -37,10 +37,11 @@ def serve(paths: Callable[[], list[Path]], *, port: int | None, ready: Callable[
     InputError
         Nobody may listen on this port, or somebody does.
     """
-    asyncio.run(_serving(Results(stored(paths)), port, ready))
+    asyncio.run(serving(Results(stored(paths)), port, ready))
 
 
-async def _serving(results: Results, port: int | None, ready: Callable[[str], None]) -> None:
+async def serving(results: Results, port: int | None, ready: Callable[[str], None]) -> None:
+    """What :func:`serve` runs, until it is cancelled."""
     from tornado.httpserver import HTTPServer
     from tornado.web import Application, RedirectHandler
 

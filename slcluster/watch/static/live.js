@@ -96,6 +96,7 @@ class Result {
     this.path = `result/${id}`;
     const [nx, ny, nz] = about.shape;
     this.mean = mean.length ? mean : null;
+    this.voxels = centers;
     this.centerAt = new Int32Array(nx * ny * nz).fill(-1);
     centers.forEach((voxel, center) => { this.centerAt[voxel] = center; });
     this.map = 0;
@@ -146,6 +147,19 @@ class Result {
     const step = niceStep((high - low) / 8);
     this.range = [chance !== null ? low : Math.floor(low / step) * step, Math.ceil(high / step - 1e-6) * step];
     return this.range;
+  }
+
+  // Move the cross hair to the highest value so far; whether there is any.
+  goToHighest() {
+    const [nx, ny] = this.about.shape;
+    let best = -1;
+    this.values.forEach((value, center) => {
+      if (Number.isFinite(value) && (best < 0 || value > this.values[best])) best = center;
+    });
+    if (best < 0) return false;
+    const voxel = this.voxels[best];
+    this.cross = [voxel % nx, Math.floor(voxel / nx) % ny, Math.floor(voxel / (nx * ny))];
+    return true;
   }
 
   // What is known of a voxel, in words.
@@ -436,7 +450,8 @@ class Live {
   show(state) {
     at("bar").max = state.n_blocks;
     at("bar").value = state.n_done;
-    at("state").textContent = state.is_behind ? "reading" : state.state;
+    const word = state.is_behind ? "reading" : state.state;
+    at("state").textContent = word[0].toUpperCase() + word.slice(1);
     const percent = Math.floor((100 * state.n_done) / state.n_blocks);
     at("blocks").textContent = `${state.n_done.toLocaleString("en")} of ${count(state.n_blocks, "block")} (${percent} %)`;
     at("time").textContent = state.seconds_left !== null && state.state === "running" ? `about ${duration(state.seconds_left)} left` : "";
@@ -448,7 +463,8 @@ class Live {
   }
 
   facts(state) {
-    const rows = [["Done", `${state.n_done.toLocaleString("en")} of ${count(state.n_blocks, "block")}`], ["Centers", this.result.about.n_centers.toLocaleString("en")]];
+    const { n_centers: all, block_centers: size } = this.result.about;
+    const rows = [["Centers", `${all.toLocaleString("en")}, ${size.toLocaleString("en")} a block`]];
     if (state.blocks_per_s) rows.push(["Rate", rate(state.blocks_per_s)]);
     if (state.seconds_left !== null && state.state === "running") rows.push(["Time left", `about ${duration(state.seconds_left)}`]);
     if (state.holder) rows.push(["Computed by", state.holder], ["For", duration(state.seconds_running)]);
@@ -609,6 +625,9 @@ function listen() {
     page.name();
     page.draw();
     turn();
+  });
+  at("highest").addEventListener("click", () => {
+    if (page instanceof Live && page.result.goToHighest()) page.draw();
   });
   at("all").href = "#all";
   window.addEventListener("hashchange", route);
