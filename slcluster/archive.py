@@ -21,6 +21,7 @@ from slcluster.kernels.spheres import sphere_halo
 from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
 from slcluster.schema import SCHEMA_VERSION
+from slcluster.store.failures import FAILURES_NAME, Failure, read_failures
 from slcluster.store.lease import SILENCE_S, is_dead, read_lease, silence_s
 from slcluster.store.result import (
     blocks_done,
@@ -45,6 +46,10 @@ _INTERNAL = (
     "source_digest",
     "store_id",
 )
+
+
+#: Failures that a status spells out.
+_TOLD = 10
 
 
 def create(plan: Plan, path: Path) -> None:
@@ -228,7 +233,8 @@ def open_result(path: str | Path) -> xr.Dataset:
     xarray.Dataset
         ``score``, ``score_fold`` (float64, NaN outside the centers and in blocks not done) and
         ``sphere_size`` (int32), in memory. ``attrs`` say how they were made; ``n_blocks_done`` and
-        ``n_blocks`` how far; ``n_unconverged`` in how many fits the estimator stopped before it converged.
+        ``n_blocks`` how far; ``n_blocks_failed`` how many of the others were given up, with their errors in
+        ``failures``; ``n_unconverged`` in how many fits the estimator stopped before it converged.
 
     Raises
     ------
@@ -243,6 +249,7 @@ def open_result(path: str | Path) -> xr.Dataset:
             f"{path} was finished, but {np.count_nonzero(~done)} of its {len(done)} blocks are damaged or gone; "
             f"compute them again: slcluster resume {path}"
         )
+    failures = _failures(path, done)
     shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], _stored_layout(attrs)
     score_fold = arrays["score"]
     public = {key: value for key, value in attrs.items() if key not in _INTERNAL}
@@ -265,6 +272,8 @@ def open_result(path: str | Path) -> xr.Dataset:
             **public,
             "n_blocks": len(done),
             "n_blocks_done": int(done.sum()),
+            "n_blocks_failed": len(failures),
+            **({"failures": "; ".join(failure.error for failure in failures)} if failures else {}),
             "n_unconverged": int(arrays["n_unconverged"].sum()),
         },
     )
@@ -289,6 +298,8 @@ class Status:
     blocks_per_s : float or None
         Rate of that driver.
     seconds_left : float or None
+    failures : tuple of Failure
+        Blocks that were given up, with their errors. Going on tries them again.
     """
 
     path: str
@@ -302,6 +313,7 @@ class Status:
     seconds_silent: float | None
     blocks_per_s: float | None
     seconds_left: float | None
+    failures: tuple[Failure, ...] = ()
 
     def __str__(self) -> str:
         is_silent = (self.seconds_silent or 0) > SILENCE_S
@@ -314,6 +326,11 @@ class Status:
             text += f"\n  computed by {self.holder} for {self.seconds_running:.0f} s"
         if is_running and self.blocks_per_s:
             text += f", {self.blocks_per_s:.3g} blocks/s, about {self.seconds_left:.0f} s left"
+        if self.failures:
+            text += f"\n  {len(self.failures)} failed:"
+            text += "".join(f"\n    {failure.error}" for failure in self.failures[:_TOLD])
+            if len(self.failures) > _TOLD:
+                text += f"\n    and {len(self.failures) - _TOLD} more (see {FAILURES_NAME} in the store)"
         if state == "interrupted":
             text += f"\n  to go on: slcluster resume {self.path}"
         return text
@@ -349,4 +366,10 @@ def status(path: str | Path) -> Status:
         seconds_silent=silent,
         blocks_per_s=rate,
         seconds_left=left,
+        failures=_failures(path, done),
     )
+
+
+def _failures(path: Path, done: np.ndarray) -> tuple[Failure, ...]:
+    """Of blocks that are not done: what was repaired since is no failure."""
+    return tuple(one for one in read_failures(path) if one.block < len(done) and not done[one.block])
