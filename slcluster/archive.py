@@ -21,6 +21,7 @@ from slcluster.kernels.spheres import sphere_halo
 from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
 from slcluster.schema import SCHEMA_VERSION
+from slcluster.store.failures import FAILURES_NAME, Failure, read_failures
 from slcluster.store.lease import SILENCE_S, is_dead, read_lease, silence_s
 from slcluster.store.result import (
     blocks_done,
@@ -54,6 +55,10 @@ _INTERNAL = (
     "source_digest",
     "store_id",
 )
+
+
+#: Failures that a status spells out.
+_TOLD = 10
 
 
 def create(plan: Plan, path: Path) -> None:
@@ -238,7 +243,8 @@ def open_result(path: str | Path) -> xr.Dataset:
     xarray.Dataset
         ``score``, ``score_fold`` (float64, NaN outside the centers and in blocks not done) and
         ``sphere_size`` (int32), in memory. ``attrs`` say how they were made; ``n_blocks_done`` and
-        ``n_blocks`` how far; ``n_unconverged`` in how many fits the estimator stopped before it converged.
+        ``n_blocks`` how far; ``n_blocks_failed`` how many of the others were given up, with their errors in
+        ``failures``; ``n_unconverged`` in how many fits the estimator stopped before it converged.
 
     Raises
     ------
@@ -253,6 +259,7 @@ def open_result(path: str | Path) -> xr.Dataset:
             f"{path} was finished, but {np.count_nonzero(~done)} of its {len(done)} blocks are damaged or gone; "
             f"compute them again: slcluster resume {path}"
         )
+    failures = _failures(path, done)
     shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], stored_layout(attrs)
     score_fold = arrays["score"]
     public = {key: value for key, value in attrs.items() if key not in _INTERNAL}
@@ -275,6 +282,8 @@ def open_result(path: str | Path) -> xr.Dataset:
             **public,
             "n_blocks": len(done),
             "n_blocks_done": int(done.sum()),
+            "n_blocks_failed": len(failures),
+            **({"failures": "; ".join(failure.error for failure in failures)} if failures else {}),
             "n_unconverged": int(arrays["n_unconverged"].sum()),
         },
     )
@@ -299,6 +308,8 @@ class Status:
     blocks_per_s : float or None
         Rate of that driver.
     seconds_left : float or None
+    failures : tuple of Failure
+        Blocks that were given up, with their errors. Going on tries them again.
     """
 
     path: str
@@ -312,6 +323,7 @@ class Status:
     seconds_silent: float | None
     blocks_per_s: float | None
     seconds_left: float | None
+    failures: tuple[Failure, ...] = ()
 
     @property
     def is_silent(self) -> bool:
@@ -333,6 +345,11 @@ class Status:
             text += f"\n  computed by {self.holder} for {self.seconds_running:.0f} s"
         if self.state == "running" and self.blocks_per_s:
             text += f", {self.blocks_per_s:.3g} blocks/s, about {self.seconds_left:.0f} s left"
+        if self.failures:
+            text += f"\n  {len(self.failures)} failed:"
+            text += "".join(f"\n    {failure.error}" for failure in self.failures[:_TOLD])
+            if len(self.failures) > _TOLD:
+                text += f"\n    and {len(self.failures) - _TOLD} more (see {FAILURES_NAME} in the store)"
         if self.state == "interrupted":
             text += f"\n  to go on: slcluster resume {self.path}"
         return text
@@ -348,21 +365,20 @@ def status(path: str | Path) -> Status:
     """
     path = Path(path).expanduser().resolve()
     attrs = read_result_attrs(path)
-    done = blocks_done(path)
-    return how_far(path, attrs, int(done.sum()), len(done))
+    return how_far(path, attrs, blocks_done(path))
 
 
-def how_far(path: Path, attrs: Mapping[str, Any], n_done: int, n_blocks: int) -> Status:
-    """The status of a result of which it is known how many blocks are done.
+def how_far(path: Path, attrs: Mapping[str, Any], done: np.ndarray) -> Status:
+    """The status of a result of which it is known what is done.
 
     Parameters
     ----------
     path : Path
     attrs : mapping
         Attributes of the store.
-    n_done, n_blocks : int
+    done : bool array, shape (n_blocks,)
     """
-    held = read_lease(path)
+    n_done, n_blocks, held = int(done.sum()), len(done), read_lease(path)
     running = silent = rate = left = None
     if held and not is_dead(held):
         running, silent = max(0.0, time.time() - held["started"]), silence_s(held)
@@ -381,4 +397,10 @@ def how_far(path: Path, attrs: Mapping[str, Any], n_done: int, n_blocks: int) ->
         seconds_silent=silent,
         blocks_per_s=rate,
         seconds_left=left,
+        failures=_failures(path, done),
     )
+
+
+def _failures(path: Path, done: np.ndarray) -> tuple[Failure, ...]:
+    """Of blocks that are not done: what was repaired since is no failure."""
+    return tuple(one for one in read_failures(path) if one.block < len(done) and not done[one.block])

@@ -32,14 +32,14 @@ def watch(results: tuple[str, ...], port: int | None) -> None:
       slcluster watch maps.zarr
       slcluster watch results/ --port 9000
     """
-    from slcluster.cli.results import stores
+    from slcluster.cli.results import stores_in
     from slcluster.store.result import read_result_attrs
     from slcluster.watch.server import serve
 
-    for path in stores(results):
+    for path in stores_in(results):
         read_result_attrs(path)  # what is no result is refused before anything is served
     try:
-        serve(lambda: stores(results), port=port, ready=_tell)
+        serve(lambda: stores_in(results), port=port, ready=_tell)
     except KeyboardInterrupt:
         return
 

@@ -23,9 +23,11 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
+from slcluster.errors import StoreError, StorePathError, cannot_write, may_pass, one_line
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT
+from slcluster.store.attempts import sweep_attempts
 from slcluster.store.digest import check_digest, write_digest
+from slcluster.store.failures import FAILURES_NAME
 from slcluster.store.metadata import consolidate, is_ours, plain_attrs, root_attrs
 from slcluster.store.staging import Staging
 
@@ -33,6 +35,7 @@ __all__ = [
     "BLOCK_ARRAYS",
     "FINISHED_NAME",
     "BlockReader",
+    "block_files",
     "blocks_done",
     "create_result",
     "finish_result",
@@ -218,6 +221,14 @@ def is_block_done(path: str | Path, number: int) -> bool:
     return BlockReader(path).read(number) is not None
 
 
+def block_files(path: str | Path) -> list[list[str]]:
+    """The chunk files of every block, relative to the store."""
+    blocks = BlockReader(path)
+    return [
+        [f"{name}/{key}" for name, key in blocks.keys(number).items()] for number in range(blocks.n_blocks)
+    ]
+
+
 class BlockReader:
     """Chunks of the per-block arrays, read as files.
 
@@ -252,11 +263,18 @@ class BlockReader:
         numbers = (int(name) for name in names if name.isdecimal())
         return [number for number in numbers if number < self.n_blocks]
 
+    def keys(self, number: int) -> dict[str, str]:
+        """The name of the block's chunk in every array."""
+        return {
+            name: array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
+            for name, array in self.arrays.items()
+        }
+
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """The block's chunk of every array, or None where one is missing or its checksum does not hold."""
         found = {}
-        for name, array in self.arrays.items():
-            key = array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
+        for name, key in self.keys(number).items():
+            array = self.arrays[name]
             try:
                 raw = (self._path / name / key).read_bytes()
             except OSError:
@@ -275,7 +293,9 @@ def _made(path: Path) -> tuple[int, int]:
     try:
         about = os.stat(path / "zarr.json")
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+        failure = StoreError(f"cannot read {path}: {one_line(error)}")
+        failure.may_pass = may_pass(error)
+        raise failure from error
     return about.st_ino, about.st_mtime_ns
 
 
@@ -334,10 +354,12 @@ def finish_result(path: str | Path) -> None:
 
 
 def sweep_result(path: str | Path) -> None:
-    """Remove temporary files that killed writers left. Only the holder of the lease may."""
+    """Remove temporary files and marks that killed writers left. Only the holder of the lease may."""
     with _writing(Path(path)):
+        sweep_attempts(path)
         for name in BLOCK_ARRAYS:
             for leftover in (Path(path) / name).rglob("*.partial"):
                 leftover.unlink(missing_ok=True)
-        for leftover in Path(path).glob(f"{FINISHED_NAME}.*.partial"):
-            leftover.unlink(missing_ok=True)
+        for name in (FINISHED_NAME, FAILURES_NAME):
+            for leftover in Path(path).glob(f"{name}.*.partial"):
+                leftover.unlink(missing_ok=True)

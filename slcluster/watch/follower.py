@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import OrderedDict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ _AT_ONCE = 500
 
 #: Maps kept in memory. Of a result with more, another one is read again when somebody asks for it.
 _KEPT_MAPS = 16
+
+#: Failures that a page spells out.
+_TOLD = 20
 
 #: Part of the mean image's voxels that are darker than black, and brighter than white.
 _CLIPPED = (1.0, 99.5)
@@ -136,11 +140,10 @@ class Follower:
 
     def state(self) -> dict[str, Any]:
         """How far the result is: JSON-able. :meth:`refresh` first."""
-        n_done = len(self._order)
-        status = how_far(self.path, self._attrs, n_done, self._blocks.n_blocks)
+        status = how_far(self.path, self._attrs, self._tries < 0)
         return {
             "epoch": self.epoch,
-            "version": n_done,
+            "version": len(self._order),
             "is_behind": self._is_behind,
             "state": status.state,
             **{name: getattr(status, name) for name in ("n_blocks", "n_done", "holder", "is_silent")},
@@ -149,6 +152,8 @@ class Follower:
             "seconds_silent": status.seconds_silent,
             "blocks_per_s": None if self._is_behind else status.blocks_per_s,
             "seconds_left": None if self._is_behind else status.seconds_left,
+            "failures": [asdict(failure) for failure in status.failures[:_TOLD]],
+            "n_failed": len(status.failures),
             **self._by_worker(),
         }
 

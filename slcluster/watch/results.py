@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slcluster.archive import how_far
 from slcluster.errors import SlclusterError, StorePathError
 from slcluster.store.metadata import root_attrs
@@ -103,10 +105,13 @@ def _line(key: str, path: Path) -> dict[str, Any]:
         return {**line, "subject": path.name, "problem": "not seen from here, or replaced"}
     try:
         blocks = BlockReader(path)
-        status = how_far(path, attrs, len(blocks.seen()), blocks.n_blocks)
+        done = np.zeros(blocks.n_blocks, bool)
+        done[blocks.seen()] = True
+        status = how_far(path, attrs, done)
     except (SlclusterError, OSError, KeyError, ValueError) as error:
         return {**line, "subject": path.name, "problem": f"damaged: {type(error).__name__}"}
     return {
         **line,
         **{name: getattr(status, name) for name in ("subject", "state", "n_done", "n_blocks")},
+        "n_failed": len(status.failures),
     }

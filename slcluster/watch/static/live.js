@@ -458,7 +458,7 @@ class Live {
     at("hint").hidden = state.state !== "interrupted" || state.is_behind;
     at("hint").textContent = `To go on: slcluster resume ${this.result.about.path}`;
     this.facts(state);
-    this.failures(state.failures || []);
+    this.failures(state);
     this.workers(state);
   }
 
@@ -470,13 +470,14 @@ class Live {
     if (state.holder) rows.push(["Computed by", state.holder], ["For", duration(state.seconds_running)]);
     if (state.is_silent) rows.push(["No sign of life", `for ${duration(state.seconds_silent)}`]);
     if (state.connected) rows.push(["Workers connected", String(state.connected.length)]);
-    rows.push(["Failed blocks", String((state.failures || []).length)]);
+    if (state.n_failed) rows.push(["Failed blocks", String(state.n_failed)]);
     at("facts").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
   }
 
-  failures(failures) {
-    at("failed").hidden = !failures.length;
-    at("failures").replaceChildren(...failures.map(({ number: block, problem: text }) => element("li", `Block ${block}: ${text}`)));
+  failures({ failures, n_failed: all }) {
+    at("failed").hidden = !all;
+    const more = all - failures.length;
+    at("failures").replaceChildren(...failures.map(({ error }) => element("li", error)), ...(more ? [element("li", `and ${more} more`, "quiet")] : []));
   }
 
   workers(state) {
@@ -551,7 +552,7 @@ class List {
         const bar = element("progress");
         [bar.max, bar.value] = [line.n_blocks, line.n_done];
         bar.setAttribute("aria-label", `Blocks done of ${line.subject}`);
-        item.append(bar, element("p", `${line.state}, ${line.n_done.toLocaleString("en")} of ${count(line.n_blocks, "block")}`));
+        item.append(bar, element("p", `${line.state}, ${line.n_done.toLocaleString("en")} of ${count(line.n_blocks, "block")}${line.n_failed ? `, ${line.n_failed} failed` : ""}`));
       }
       item.append(element("p", line.path, "quiet"));
       return item;
