@@ -1,12 +1,7 @@
 """The live map on a Dask dashboard, by distributed's own extension point.
 
-The clusters that slcluster starts have it. A scheduler of your own gets it where this is set as it starts::
-
-    export DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES='["distributed.http.scheduler.prometheus",
-      "distributed.http.scheduler.info", "distributed.http.scheduler.json", "distributed.http.health",
-      "distributed.http.proxy", "distributed.http.statics", "slcluster.watch.routes"]'
-
-Then ``/slcluster/`` beside ``/status`` shows every result that is computed on it and that it sees.
+The clusters that slcluster starts have it, beside ``/status`` at ``/slcluster/``. ``docs/live-map.md`` says how a
+scheduler of your own gets it.
 """
 
 from __future__ import annotations

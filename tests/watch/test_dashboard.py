@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
+from distributed import Client
 
 import slcluster as slc
 from slcluster.cluster import connect, live_map_link
 from slcluster.cluster.settings import LIVE_MAP, dask_settings
+from slcluster.dispatch import announce
 from slcluster.store import open_store
 from slcluster.store.result import read_result_attrs
 from tests.watch.conftest import OPTIONS, Server
@@ -76,3 +81,26 @@ def test_routes_of_a_site_stay() -> None:
     with dask.config.set({name: [LIVE_MAP, "a.site"]}):
         assert dask_settings("1s")[name] == ["a.site", LIVE_MAP]
     assert LIVE_MAP not in dask.config.get(name)
+
+
+def test_a_scheduler_of_your_own(finished: Path, tmp_path: Path) -> None:
+    """Another process, started with the line of the documentation; it sees the store by its path alone."""
+    document = (Path(__file__).parents[2] / "docs" / "live-map.md").read_text()
+    setting = next(line for line in document.splitlines() if line.startswith("export DASK_"))
+    where = tmp_path / "scheduler.json"
+    words = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    words += ["--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(where)]
+    process = subprocess.Popen(
+        ["bash", "-c", f"{setting}\nexec {shlex.join(words)}"], stderr=subprocess.DEVNULL, cwd=tmp_path
+    )
+    try:
+        with Client(scheduler_file=str(where), timeout="300s", set_as_default=False) as client:
+            key = read_result_attrs(finished)["store_id"]
+            announce(client, key, {"path": str(finished), "subject": "sub"})
+            page = Server(live_map_link(client))
+            (line,) = page.json("results.json")["results"]
+            assert (line["id"], line["state"]) == (key, "finished")
+            assert page.json(f"result/{key}/state.json")["n_done"] == line["n_blocks"]
+    finally:
+        process.terminate()
+        process.wait()

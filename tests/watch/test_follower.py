@@ -16,6 +16,7 @@ import slcluster as slc
 from slcluster.errors import StoreError
 from slcluster.maps import named_maps
 from slcluster.store import open_store
+from slcluster.store.failures import Failure, write_failures
 from slcluster.store.notes import NOTES_NAME
 from slcluster.store.result import BLOCK_ARRAYS
 from slcluster.watch import follower as module
@@ -231,3 +232,14 @@ def test_no_result(subject: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "none.zarr", subject):
         with pytest.raises(StoreError):
             Follower(path)
+
+
+def test_blocks_that_were_given_up(finished: Path, empty: Path) -> None:
+    """Until they are done after all."""
+    write_failures(empty, [Failure(1, "sub, block 1: singular", 2), Failure(2, "sub, block 2: <b>", 1)])
+    put(1, finished, empty)
+    follower = Follower(empty)
+    follower.refresh()
+    state = follower.state()
+    assert state["n_failed"] == 1
+    assert state["failures"] == [{"block": 2, "error": "sub, block 2: <b>", "n_tries": 1}]
