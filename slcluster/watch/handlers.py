@@ -146,7 +146,7 @@ class _State(_Handler):
         found = await self.reading(read)
         if found is not None:
             if self._scheduler is not None:
-                found["connected"] = [str(worker.name) for worker in self._scheduler.workers.values()]
+                found["connected"] = sorted(str(worker.name) for worker in self._scheduler.workers.values())
             await self.give_json(found)
 
 

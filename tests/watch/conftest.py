@@ -68,7 +68,8 @@ def serve() -> Iterator[Serve]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    running: list[Any] = []
+
+    running = []  # the loop itself would let them be collected
 
     def begin(*paths: Path) -> Server:
         found: list[str] = []
@@ -84,8 +85,14 @@ def serve() -> Iterator[Serve]:
         return Server(found[0])
 
     yield begin
-    for task in running:
-        task.cancel()
+    asyncio.run_coroutine_threadsafe(_ended(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+async def _ended() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

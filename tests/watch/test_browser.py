@@ -118,7 +118,8 @@ def _watch(browser: Any, address: str, gate: Path, n_blocks: int) -> None:
     before = [picture(browser, plane) for plane in range(3)]
     rows = browser.find_elements("css selector", "#workers tr")
     assert [row.text.split()[0] for row in rows] == ["process", "0", "1"]  # of before, and those connected
-    assert rows[0].text.split()[2] == str(N_HALF)
+    assert rows[0].find_elements("tag name", "td")[1].text == str(N_HALF)
+    assert "(gone)" in rows[0].text
     assert "Workers connected\n2" in text(browser, "facts")
     gate.touch()
     until(shows(browser, "Finished", f"{n_blocks} of {n_blocks} blocks (100 %)"))
@@ -182,7 +183,8 @@ def test_watching_a_store_alone(browser: Any, serve: Serve, tmp_path: Path) -> N
     was = picture(browser)
     assert text(browser, "mapname").startswith("accuracy chance 0.500")
     browser.find_element("css selector", "#map option[value='1']").click()
-    until(lambda: picture(browser) != was)
+    until(lambda: "f1_macro" in text(browser, "readout"))
+    assert picture(browser) != was
     assert text(browser, "mapname").strip() == "f1_macro"
     was = picture(browser)
     browser.find_element("css selector", "#colours option[value='even']").click()

@@ -52,12 +52,11 @@ def test_results_are_there_from_their_beginning(client: Any, subject: Path, tmp_
         assert b"live.js" in answer.read()
 
 
-def test_a_store_that_the_scheduler_does_not_see(client: Any, finished: Path, tmp_path: Path) -> None:
+def test_a_store_that_the_scheduler_does_not_see(client: Any, tmp_path: Path) -> None:
     """Words of what to do, and nothing read but what was announced."""
-    page = Server(live_map_link(client))
-    key = read_result_attrs(finished)["store_id"]
+    page, key = Server(live_map_link(client)), "0123456789abcdef" * 2
     assert refusal(page, f"result/{key}/about.json")[0] == 404
-    client.set_metadata(["slcluster-results", key], {"path": str(tmp_path / "elsewhere"), "subject": "s"})
+    announce(client, key, {"path": str(tmp_path / "elsewhere"), "subject": "s"})
     code, text = refusal(page, f"result/{key}/state.json")
     assert code == 404
     assert f"is not seen from here; where it is seen, look at it with: slcluster watch {tmp_path}" in text

@@ -118,7 +118,6 @@ def mean(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
 MEASURES: dict[str, dict[str, Any]] = {
     "two dimensions": {"estimator": moments},
     "a number": {"estimator": mean},
-    "pairs": {"estimator": "crossnobis"},
     "every second": {"center_spacing": 2, "scoring": "balanced_accuracy"},
 }
 

@@ -18,10 +18,12 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 
 import slcluster as slc
+from slcluster.cli import cli
 from slcluster.store import open_store
-from tests.cli.conftest import called, command
+from tests.cli.conftest import command
 from tests.watch.conftest import OPTIONS, Serve
 from tests.watch.test_follower import without_blocks
 
@@ -197,8 +199,8 @@ def test_the_command(watching: subprocess.Popen[str], finished: Path, serve: Ser
     ]
     assert [connection.laddr.port for connection in listening] == [port]
     assert all(ipaddress.ip_address(connection.laddr.ip).is_loopback for connection in listening)
-    taken = called("watch", finished, "--port", port)
-    assert taken.returncode == 2
+    taken = CliRunner().invoke(cli, ["watch", str(finished), "--port", str(port)])
+    assert taken.exit_code == 2
     assert f"cannot listen on port {port}: Address already in use; choose another --port" in taken.stderr
     watching.send_signal(signal.SIGINT)
     _, stderr = watching.communicate(timeout=300)
@@ -207,7 +209,7 @@ def test_the_command(watching: subprocess.Popen[str], finished: Path, serve: Ser
 
 def test_the_command_refuses_what_is_no_result(subject: Path, tmp_path: Path) -> None:
     for path, message in ((tmp_path / "none.zarr", "no result at"), (subject, "is a subject store")):
-        done = called("watch", path)
-        assert (done.returncode, done.stdout) == (2, "")
+        done = CliRunner().invoke(cli, ["watch", str(path)])
+        assert (done.exit_code, done.stdout) == (2, "")
         assert message in done.stderr
         assert done.stderr.count("\n") == 1

@@ -618,7 +618,8 @@ async function route() {
 
 function listen() {
   const redraw = () => page instanceof Live && page.draw();
-  for (const id of ["colours", "low", "high", "hide"]) at(id).addEventListener("input", redraw);
+  for (const id of ["low", "high"]) at(id).addEventListener("input", redraw);
+  for (const id of ["colours", "hide"]) at(id).addEventListener("change", redraw);
   at("map").addEventListener("change", () => {
     if (!(page instanceof Live)) return;
     page.result.choose(Number(at("map").value));
