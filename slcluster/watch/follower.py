@@ -91,7 +91,6 @@ class Follower:
         """What does not change: JSON-able."""
         attrs = self._attrs
         return {
-            "id": self.store_id,
             "path": str(self.path),
             **{name: attrs[name] for name in ("subject", "estimator", "engine", "n_folds")},
             "sphere": {name: attrs[name] for name in ("radius_mm", "n_voxels") if name in attrs},

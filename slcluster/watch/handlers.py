@@ -18,7 +18,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from slcluster.dispatch import announced
 from slcluster.errors import SlclusterError, StoreError
-from slcluster.watch.results import Results
+from slcluster.watch.results import Place, Results
 
 __all__ = ["ROUTES"]
 
@@ -43,10 +43,10 @@ _OF_SCHEDULERS: WeakKeyDictionary[Any, Results] = WeakKeyDictionary()
 def _of_scheduler(scheduler: Any) -> Results:
     if scheduler not in _OF_SCHEDULERS:
 
-        def paths() -> dict[str, str]:
-            return {key: about["path"] for key, about in announced(scheduler).items()}
+        def places() -> dict[str, Place]:
+            return {key: Place(Path(about["path"]), key) for key, about in announced(scheduler).items()}
 
-        _OF_SCHEDULERS[scheduler] = Results(paths)
+        _OF_SCHEDULERS[scheduler] = Results(places)
     return _OF_SCHEDULERS[scheduler]
 
 

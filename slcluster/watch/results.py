@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,23 +17,32 @@ from slcluster.store.metadata import root_attrs
 from slcluster.store.result import BlockReader
 from slcluster.watch.follower import Follower
 
-__all__ = ["Results", "stored"]
+__all__ = ["Place", "Results", "stored"]
 
 #: Results followed at a time; one that nobody looked at for longest is forgotten first.
 _KEPT = 8
 
-#: Where each result is, by its id. The newest last.
-Announced = Callable[[], Mapping[str, str]]
+
+class Place(NamedTuple):
+    """Where a result is, and the id of the store that is expected there."""
+
+    path: Path
+    store_id: str
+
+
+#: Results by what pages call them: 32 hexadecimal digits. The newest last.
+Announced = Callable[[], Mapping[str, Place]]
 
 
 def stored(paths: Callable[[], list[Path]]) -> Announced:
     """Stores on this machine as results that may be looked at."""
 
-    def announced() -> dict[str, str]:
+    def announced() -> dict[str, Place]:
         found = {}
-        for path in paths():
+        for path in map(Path.resolve, paths()):
             if isinstance(store_id := root_attrs(path).get("store_id"), str):
-                found[store_id] = str(path.resolve())
+                # A copy of a store has its id.
+                found[uuid.uuid5(uuid.NAMESPACE_URL, f"{store_id} {path}").hex] = Place(path, store_id)
         return found
 
     return announced
@@ -54,12 +64,12 @@ class Results:
 
     def listing(self) -> list[dict[str, Any]]:
         """A line about each result, the newest first: JSON-able. No block is read."""
-        return [self._line(key, Path(path)) for key, path in reversed([*self._announced().items()])]
+        return [self._line(key, place) for key, place in reversed([*self._announced().items()])]
 
-    def _line(self, key: str, path: Path) -> dict[str, Any]:
+    def _line(self, key: str, place: Place) -> dict[str, Any]:
         if key in self._finished:
             return self._finished[key]
-        line = _line(key, path)
+        line = {"id": key, "path": str(place.path), **_line(place)}
         if line.get("state") == "finished":
             self._finished[key] = line
         return line
@@ -74,44 +84,40 @@ class Results:
         StoreError
             It is damaged.
         """
-        path = self._announced().get(key)
-        if path is None:
+        place = self._announced().get(key)
+        if place is None:
             raise StorePathError("no result of this name is computed here; go back to the list of results")
         found = self._kept.get(key)
-        if found is None or root_attrs(Path(path)).get("store_id") != key:
+        if found is None or root_attrs(place.path).get("store_id") != place.store_id:
             self._kept.pop(key, None)
-            found = self._kept[key] = _followed(key, Path(path))
+            found = self._kept[key] = _followed(*place)
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return found
 
 
-def _followed(key: str, path: Path) -> Follower:
+def _followed(path: Path, store_id: str) -> Follower:
     if not os.path.isdir(path):
         raise StorePathError(
             f"{path} is not seen from here; where it is seen, look at it with: slcluster watch {path}"
         )
     found = Follower(path)
-    if found.store_id != key:
+    if found.store_id != store_id:
         raise StorePathError(f"{path} holds another result by now; go back to the list of results")
     return found
 
 
-def _line(key: str, path: Path) -> dict[str, Any]:
-    line: dict[str, Any] = {"id": key, "path": str(path)}
-    attrs = root_attrs(path)
-    if attrs.get("store_id") != key:
-        return {**line, "subject": path.name, "problem": "not seen from here, or replaced"}
+def _line(place: Place) -> dict[str, Any]:
+    path, attrs = place.path, root_attrs(place.path)
+    if attrs.get("store_id") != place.store_id:
+        return {"subject": path.name, "problem": "not seen from here, or replaced"}
     try:
         blocks = BlockReader(path)
         done = np.zeros(blocks.n_blocks, bool)
         done[blocks.seen()] = True
         status = how_far(path, attrs, done)
     except (SlclusterError, OSError, KeyError, ValueError) as error:
-        return {**line, "subject": path.name, "problem": f"damaged: {type(error).__name__}"}
-    return {
-        **line,
-        **{name: getattr(status, name) for name in ("subject", "state", "n_done", "n_blocks")},
-        "n_failed": len(status.failures),
-    }
+        return {"subject": path.name, "problem": f"damaged: {type(error).__name__}"}
+    told = {name: getattr(status, name) for name in ("subject", "state", "n_done", "n_blocks")}
+    return {**told, "n_failed": len(status.failures)}

@@ -75,7 +75,7 @@ function hot(t) {
 // From dark violet to light yellow with equal steps of lightness: OKLCH to sRGB.
 function even(t) {
   const l = 0.28 + 0.67 * t;
-  const c = 0.13 + 0.04 * Math.sin(Math.PI * t);
+  const c = 0.12;
   const h = ((290 - 190 * t) * Math.PI) / 180;
   const [a, b] = [c * Math.cos(h), c * Math.sin(h)];
   const [p, q, r] = [l + 0.3963377774 * a + 0.2158037573 * b, l - 0.1055613458 * a - 0.0638541728 * b, l - 0.0894841775 * a - 1.291485548 * b].map((x) => x ** 3);
@@ -465,6 +465,7 @@ class Live {
   facts(state) {
     const { n_centers: all, block_centers: size } = this.result.about;
     const rows = [["Centers", `${all.toLocaleString("en")}, ${size.toLocaleString("en")} a block`]];
+    if (!this.result.about.is_measure) rows.push(["Folds", String(this.result.about.n_folds)]);
     if (state.blocks_per_s) rows.push(["Rate", rate(state.blocks_per_s)]);
     if (state.seconds_left !== null && state.state === "running") rows.push(["Time left", `about ${duration(state.seconds_left)}`]);
     if (state.holder) rows.push(["Computed by", state.holder], ["For", duration(state.seconds_running)]);
