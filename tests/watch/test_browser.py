@@ -44,6 +44,9 @@ def chromium() -> Iterator[Any]:
     options.binary_location = str(CHROMIUM)
     for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900"):
         options.add_argument(f"--{argument}")
+    # It asks nobody but us.
+    for argument in ("disable-component-update", "no-first-run", "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
+        options.add_argument(f"--{argument}")
     if os.geteuid() == 0:  # as root it has no sandbox to lock itself into
         options.add_argument("--no-sandbox")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
