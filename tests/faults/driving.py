@@ -35,9 +35,11 @@ FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["tests.faults.driving"])
 
 
-def analyse(store: Path, out: Path, log: Path, **options: Any) -> xr.Dataset:
+def analyse(store: Path, out: Path, log: Path, pause_s: float = 0.003, **options: Any) -> xr.Dataset:
     """The analysis of these tests, begun or gone on with."""
-    return searchlight(open_store(store), out=out, estimator=Slow(str(log)), **{**OPTIONS, **options})
+    return searchlight(
+        open_store(store), out=out, estimator=Slow(str(log), pause_s), **{**OPTIONS, **options}
+    )
 
 
 def in_threads(store: Path, out: Path, log: Path) -> None:
@@ -46,7 +48,7 @@ def in_threads(store: Path, out: Path, log: Path) -> None:
         analyse(store, out, log)
 
 
-def on_workers(store: Path, out: Path, log: Path) -> None:
+def on_workers(store: Path, out: Path, log: Path, **options: Any) -> None:
     """A scheduler in this process and two worker processes of one thread in its group, noted beside the log."""
     tell = _fork_workers(log)
     with (
@@ -57,7 +59,7 @@ def on_workers(store: Path, out: Path, log: Path) -> None:
     ):
         tell(cluster.scheduler_address)
         client.wait_for_workers(2)
-        analyse(store, out, log, client=client)
+        analyse(store, out, log, client=client, **options)
 
 
 def on_scheduler(store: Path, out: Path, log: Path) -> None:

@@ -20,22 +20,24 @@ from tests.faults.slow import Slow
 LIMIT_BYTES = 480_000_000
 
 
+#: From one corner to the other, so that the slab of all is the whole grid and those of parts are small.
+SHAPE = (128, 10, 13)
+CENTERS = tuple(np.linspace(0, [size - 1 for size in SHAPE], 16).round().astype(int).T)
+
+
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,000 samples of a long grid: 16 MB of small integers on disk, 130 MB in float64, several times in a worker."""
-    shape = (128, 10, 13)
-    rng = np.random.default_rng(0)
-    bold = np.zeros((*shape, 1000), np.int16)
-    bold[:, 4:7, 5:8] = rng.integers(0, 9, (128, 3, 3, 1000))
-    ds = slc.subject_dataset(bold, affine=OBLIQUE, condition=["a", "b"] * 500, run=np.repeat([0, 1], 500))
-    path = write_array_store(ds, tmp_path_factory.mktemp("wide") / "wide.zarr")
-    return path
+    """2,000 samples of a long grid: small integers that compress well, 270 MB in float64."""
+    bold = np.zeros((*SHAPE, 2000), np.int16)
+    bold[CENTERS] = np.random.default_rng(0).integers(0, 9, (16, 2000))
+    ds = slc.subject_dataset(bold, affine=OBLIQUE, condition=["a", "b"] * 1000, run=np.repeat([0, 1], 1000))
+    return write_array_store(ds, tmp_path_factory.mktemp("wide") / "wide.zarr")
 
 
 def test_a_block_that_meets_the_memory_limit(wide: Path, tmp_path: Path) -> None:
     """Its nanny kills the worker; the block comes back in parts, and its neighbour is not blamed."""
-    centers = np.zeros((128, 10, 13), bool)
-    centers[::8, 5, 6] = True
+    centers = np.zeros(SHAPE, bool)
+    centers[CENTERS] = True
     options = {
         "radius_mm": 4.5,
         "estimator": Slow(str(tmp_path / "log"), pause_s=0.05),
