@@ -187,7 +187,8 @@ def _start(profile: Profile) -> Any:
 def _start_local(profile: LocalProfile) -> Any:
     import dask
     from dask.system import CPU_COUNT
-    from distributed import LocalCluster
+
+    from slcluster.cluster.lasting import LastingCluster
 
     options = {
         "n_workers": profile.workers or max(1, CPU_COUNT // profile.threads),
@@ -200,7 +201,7 @@ def _start_local(profile: LocalProfile) -> Any:
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        return LocalCluster(**options)
+        return LastingCluster(**options)
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import dask
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client
 from distributed.chaos import KillWorker
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 import slcluster as slc
+from slcluster.cluster.lasting import LastingCluster
 from slcluster.errors import SlclusterError
 from slcluster.progress import Step
 from tests.faults.driving import analyse, same
@@ -42,12 +43,12 @@ def soak(seconds: float, store: Path, undisturbed: xr.Dataset, folder: Path) -> 
     n_runs, pulse = 0, _Pulse()
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "10s"}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60) as cluster,
+        LastingCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=60) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(_Deaths())
-        for mode in ("sys.exit", "segfault"):
-            client.register_plugin(KillWorker(delay=2 * LIFE_S, mode=mode), name=f"kill-{mode}")
+        for mode in ("sys.exit", "graceful", "segfault"):
+            client.register_plugin(KillWorker(delay=3 * LIFE_S, mode=mode), name=f"kill-{mode}")
         began = time.monotonic()
         while time.monotonic() - began < seconds and not broken:
             out = folder / f"{n_runs}.zarr"

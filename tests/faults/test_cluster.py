@@ -14,6 +14,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 import slcluster as slc
+from slcluster.cluster.lasting import LastingCluster
 from slcluster.errors import BlockError, FailedBlocksError, InputError
 from slcluster.progress import Step
 from slcluster.searchlight import resume
@@ -34,7 +35,7 @@ def client() -> Iterator[Client]:
     """Two worker processes of one thread, each with a nanny, as users have them."""
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.admin.log-length": 0}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        LastingCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -122,14 +123,11 @@ def test_a_worker_that_lacks_the_estimator(client: Client, store: Path, tmp_path
         )
 
 
-@pytest.mark.parametrize("allowed_failures", [0, 3])
-def test_a_sphere_that_kills_its_worker(
-    allowed_failures: int, client: Client, store: Path, undisturbed: xr.Dataset, tmp_path: Path
-) -> None:
+def test_a_sphere_that_kills_its_worker(client: Client, store: Path, tmp_path: Path) -> None:
     """It alone is given up, whatever the scheduler says of the blocks that waited beside it."""
     out, began = tmp_path / "out.zarr", tmp_path / "began"
     deadly = Failing(LARGEST, is_deadly=True, log=str(began))
-    _allow(client, allowed_failures)
+    _allow(client, 1)  # so that some of its deaths are its own business, and of others we hear
     try:
         with pytest.raises(FailedBlocksError) as caught:
             slc.searchlight(open_store(store), out=out, estimator=deadly, client=client, **OPTIONS)
