@@ -45,7 +45,11 @@ def chromium() -> Iterator[Any]:
     for argument in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900"):
         options.add_argument(f"--{argument}")
     # It asks nobody but us.
-    for argument in ("disable-component-update", "no-first-run", "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"):
+    for argument in (
+        "disable-component-update",
+        "no-first-run",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ):
         options.add_argument(f"--{argument}")
     if os.geteuid() == 0:  # as root it has no sandbox to lock itself into
         options.add_argument("--no-sandbox")
