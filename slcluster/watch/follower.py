@@ -25,7 +25,7 @@ __all__ = ["Follower"]
 _EVERY_S = 0.9
 
 #: Blocks read at a time, so that a page fills in while a large result is read for the first time.
-_AT_ONCE = 500
+_AT_ONCE = 1000
 
 #: Maps kept in memory. Of a result with more, another one is read again when somebody asks for it.
 _KEPT_MAPS = 16

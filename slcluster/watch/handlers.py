@@ -10,10 +10,12 @@ import gzip
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from slcluster.dispatch import announced
@@ -91,7 +93,7 @@ class _Handler(RequestHandler):
         except (SlclusterError, OSError) as error:
             status, problem = 500, str(error)
         self.set_status(status)
-        await self.finish({"problem": problem})
+        await self._end({"problem": problem})
         return None
 
     async def give(self, content: bytes, kind: str) -> None:
@@ -101,7 +103,11 @@ class _Handler(RequestHandler):
         if len(content) > 1000 and "gzip" in self.request.headers.get("Accept-Encoding", ""):
             self.set_header("Content-Encoding", "gzip")
             content = await asyncio.get_running_loop().run_in_executor(_READING, gzip.compress, content, 1)
-        await self.finish(content)
+        await self._end(content)
+
+    async def _end(self, content: bytes | dict[str, str]) -> None:
+        with suppress(StreamClosedError):  # the page was closed meanwhile
+            await self.finish(content)
 
     async def give_json(self, content: Any) -> None:
         await self.give(json.dumps(content, allow_nan=False).encode(), "application/json")
