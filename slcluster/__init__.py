@@ -19,6 +19,7 @@ _HOME = {
     "attach": "cluster",
     "f_score": "inference",
     "fill_centers": "filling",
+    "fsck": "fsck",
     "ingest": "ingest",
     "make_cluster": "cluster",
     "onsets": "lags",
@@ -42,6 +43,7 @@ __all__ = [
     "attach",
     "f_score",
     "fill_centers",
+    "fsck",
     "ingest",
     "make_cluster",
     "onsets",
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from slcluster.estimator import SearchLight
     from slcluster.estimators import RSA, Crossnobis
     from slcluster.filling import fill_centers
+    from slcluster.fsck import fsck
     from slcluster.inference import f_score
     from slcluster.ingest import ingest
     from slcluster.io import to_nifti

@@ -21,6 +21,7 @@ from slcluster.kernels.spheres import sphere_halo
 from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter
 from slcluster.plan import Design, Geometry, Plan, design_identity, geometry_identity
 from slcluster.schema import SCHEMA_VERSION
+from slcluster.store.failures import FAILURES_NAME, Failure, read_failures
 from slcluster.store.lease import SILENCE_S, is_dead, read_lease, silence_s
 from slcluster.store.result import (
     blocks_done,
@@ -31,7 +32,17 @@ from slcluster.store.result import (
     read_result_attrs,
 )
 
-__all__ = ["Status", "as_stored", "create", "open_result", "results_in", "status", "stored_plan"]
+__all__ = [
+    "Status",
+    "as_stored",
+    "create",
+    "how_far",
+    "open_result",
+    "results_in",
+    "status",
+    "stored_layout",
+    "stored_plan",
+]
 
 #: Attributes that only the store needs.
 _INTERNAL = (
@@ -45,6 +56,10 @@ _INTERNAL = (
     "source_digest",
     "store_id",
 )
+
+
+#: Failures that a status spells out.
+_TOLD = 10
 
 
 def create(plan: Plan, path: Path) -> None:
@@ -124,7 +139,7 @@ def stored_plan(path: str | Path) -> Plan:
         estimator=estimator,
         scorer=scorer,
         scorers=scorers,
-        layout=_stored_layout(attrs),
+        layout=stored_layout(attrs),
         engine=identity["engine"],
         standardize=identity["standardize"],
         detrend=identity["detrend"],
@@ -175,7 +190,8 @@ def _stored_estimator(path: str | Path, identity: Mapping[str, Any]) -> tuple[An
     return estimator, scorer, scorers
 
 
-def _stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
+def stored_layout(attrs: Mapping[str, Any]) -> estimators.Layout:
+    """What a result's values are called, from the attributes of its store."""
     dims, labels, tables, classes = json.loads(attrs["layout"])
     return estimators.Layout(tuple(dims), tuple(map(tuple, labels)), tuple(tables), tuple(classes))
 
@@ -228,7 +244,8 @@ def open_result(path: str | Path) -> xr.Dataset:
     xarray.Dataset
         ``score``, ``score_fold`` (float64, NaN outside the centers and in blocks not done) and
         ``sphere_size`` (int32), in memory. ``attrs`` say how they were made; ``n_blocks_done`` and
-        ``n_blocks`` how far; ``n_unconverged`` in how many fits the estimator stopped before it converged.
+        ``n_blocks`` how far; ``n_blocks_failed`` how many of the others were given up, with their errors in
+        ``failures``; ``n_unconverged`` in how many fits the estimator stopped before it converged.
 
     Raises
     ------
@@ -243,7 +260,8 @@ def open_result(path: str | Path) -> xr.Dataset:
             f"{path} was finished, but {np.count_nonzero(~done)} of its {len(done)} blocks are damaged or gone; "
             f"compute them again: slcluster resume {path}"
         )
-    shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], _stored_layout(attrs)
+    failures = _failures(path, done)
+    shape, centers, layout = arrays["mask"].shape, arrays["center_ijk"], stored_layout(attrs)
     score_fold = arrays["score"]
     public = {key: value for key, value in attrs.items() if key not in _INTERNAL}
     step = np.diag(
@@ -265,6 +283,8 @@ def open_result(path: str | Path) -> xr.Dataset:
             **public,
             "n_blocks": len(done),
             "n_blocks_done": int(done.sum()),
+            "n_blocks_failed": len(failures),
+            **({"failures": "; ".join(failure.error for failure in failures)} if failures else {}),
             "n_unconverged": int(arrays["n_unconverged"].sum()),
         },
     )
@@ -289,6 +309,8 @@ class Status:
     blocks_per_s : float or None
         Rate of that driver.
     seconds_left : float or None
+    failures : tuple of Failure
+        Blocks that were given up, with their errors. Going on tries them again.
     """
 
     path: str
@@ -302,19 +324,34 @@ class Status:
     seconds_silent: float | None
     blocks_per_s: float | None
     seconds_left: float | None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the driver gave no sign of life for so long that another may take over."""
+        return (self.seconds_silent or 0) > SILENCE_S
+
+    @property
+    def state(self) -> str:
+        """``"finished"``, ``"running"`` or ``"interrupted"``."""
+        if self.is_finished:
+            return "finished"
+        return "running" if self.holder is not None and not self.is_silent else "interrupted"
 
     def __str__(self) -> str:
-        is_silent = (self.seconds_silent or 0) > SILENCE_S
-        is_running = self.holder is not None and not is_silent
-        state = "finished" if self.is_finished else "running" if is_running else "interrupted"
-        text = f"{self.path}\n  {self.subject}: {state}, {self.n_done} of {self.n_blocks} blocks done"
-        if is_silent:
+        text = f"{self.path}\n  {self.subject}: {self.state}, {self.n_done} of {self.n_blocks} blocks done"
+        if self.is_silent:
             text += f"\n  no sign of life from {self.holder} for {self.seconds_silent:.0f} s"
         elif self.holder:
             text += f"\n  computed by {self.holder} for {self.seconds_running:.0f} s"
-        if is_running and self.blocks_per_s:
+        if self.state == "running" and self.blocks_per_s:
             text += f", {self.blocks_per_s:.3g} blocks/s, about {self.seconds_left:.0f} s left"
-        if state == "interrupted":
+        if self.failures:
+            text += f"\n  {len(self.failures)} failed:"
+            text += "".join(f"\n    {failure.error}" for failure in self.failures[:_TOLD])
+            if len(self.failures) > _TOLD:
+                text += f"\n    and {len(self.failures) - _TOLD} more (see {FAILURES_NAME} in the store)"
+        if self.state == "interrupted":
             text += f"\n  to go on: slcluster resume {self.path}"
         return text
 
@@ -329,19 +366,31 @@ def status(path: str | Path) -> Status:
     """
     path = Path(path).expanduser().resolve()
     attrs = read_result_attrs(path)
-    done = blocks_done(path)
-    n_done, held = int(done.sum()), read_lease(path)
+    return how_far(path, attrs, blocks_done(path))
+
+
+def how_far(path: Path, attrs: Mapping[str, Any], done: np.ndarray) -> Status:
+    """The status of a result of which it is known what is done.
+
+    Parameters
+    ----------
+    path : Path
+    attrs : mapping
+        Attributes of the store.
+    done : bool array, shape (n_blocks,)
+    """
+    n_done, n_blocks, held = int(done.sum()), len(done), read_lease(path)
     running = silent = rate = left = None
     if held and not is_dead(held):
         running, silent = max(0.0, time.time() - held["started"]), silence_s(held)
         fresh = n_done - held["n_done_at_start"]
         rate = fresh / running if running and fresh > 0 else None
-        left = (len(done) - n_done) / rate if rate else None
+        left = (n_blocks - n_done) / rate if rate else None
     return Status(
         path=str(path),
         subject=attrs["subject"],
-        is_finished=is_result_finished(path) and bool(done.all()),
-        n_blocks=len(done),
+        is_finished=is_result_finished(path) and n_done == n_blocks,
+        n_blocks=n_blocks,
         n_done=n_done,
         n_centers=attrs["n_centers"],
         holder=None if running is None or held is None else f"process {held['pid']} on {held['host']}",
@@ -349,20 +398,25 @@ def status(path: str | Path) -> Status:
         seconds_silent=silent,
         blocks_per_s=rate,
         seconds_left=left,
+        failures=_failures(path, done),
     )
 
 
-def results_in(path: str | Path) -> list[Path]:
-    """The result store at a path, or those in the folder there; none where nothing is."""
+def _failures(path: Path, done: np.ndarray) -> tuple[Failure, ...]:
+    """Of blocks that are not done: what was repaired since is no failure."""
+    return tuple(one for one in read_failures(path) if one.block < len(done) and not done[one.block])
+
+
+def results_in(path: str | Path, kinds: tuple[str, ...] = ("result",)) -> list[Path]:
+    """The store at a path, or those in the folder there, of these kinds; none where nothing is."""
     path = Path(path).expanduser()
     if (path / "zarr.json").exists():
-        return [path] if _is_result(path / "zarr.json") else []
-    return sorted(child.parent for child in path.glob("*/zarr.json") if _is_result(child))
+        return [path] if _kind(path / "zarr.json") in kinds else []
+    return sorted(child.parent for child in path.glob("*/zarr.json") if _kind(child) in kinds)
 
 
-def _is_result(metadata: Path) -> bool:
+def _kind(metadata: Path) -> str | None:
     try:
-        kind: str | None = json.loads(metadata.read_text())["attributes"]["slcluster"]
+        return str(json.loads(metadata.read_text())["attributes"]["slcluster"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return kind == "result"
+        return None

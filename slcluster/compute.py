@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from slcluster.blocks import Window
-from slcluster.errors import BlockError, one_line
+from slcluster.errors import BlockError, may_pass, one_line
 from slcluster.estimators import ENGINES, TableScorer, weight_argument
 from slcluster.kernels.folds import Folds
 from slcluster.kernels.generic import SphereFailure, cross_validate
@@ -79,19 +79,30 @@ class BlockScores(NamedTuple):
     n_unconverged: np.ndarray
 
 
-def compute_block(plan: Plan, number: int) -> BlockScores:
+def compute_block(plan: Plan, number: int, *, n_parts: int = 1) -> BlockScores:
     """Read one durable block's slab from the store and score its centers.
+
+    Parameters
+    ----------
+    plan : Plan
+    number : int
+    n_parts : int
+        Parts of the centers, one after the other, each from a slab of its own: less memory, the same bytes.
 
     Raises
     ------
     BlockError
         Names the subject, the block and the center, with the estimator's own error.
+    MemoryError
+        The slab, or what a sphere needs, does not fit.
     StoreError
         If the slab cannot be read.
     """
-    centers = plan.block(number)
-    window = plan.geometry.window(centers)
-    return score_centers(plan, centers, read_slab(plan, window), window, name=f"block {number}")
+    parts = []
+    for centers in np.array_split(plan.block(number), n_parts):
+        window = plan.geometry.window(centers)
+        parts.append(score_centers(plan, centers, read_slab(plan, window), window, name=f"block {number}"))
+    return BlockScores(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def read_slab(plan: Plan, window: Window) -> np.ndarray:
@@ -119,6 +130,12 @@ def score_centers(
         Where the slab lies on the grid.
     name : str
         What to call these centers in an error.
+
+    Raises
+    ------
+    BlockError
+        An estimator or measure failed; ``may_pass`` where its error is of a disk or a network.
+    MemoryError
     """
     design, geometry = plan.design, plan.geometry
     mask = geometry.mask[window]
@@ -142,11 +159,15 @@ def score_centers(
     except SphereFailure as failure:
         voxel = tuple(int(axis[i]) for axis, i in zip(geometry.axes, centers[failure.center], strict=True))
         cause = failure.__cause__
+        if isinstance(cause, MemoryError):
+            raise cause from failure
         fold = "" if failure.fold is None else f", fold {failure.fold}"
-        raise BlockError(
+        error = BlockError(
             f"{plan.subject}, {name}, center at voxel {voxel}{fold}: "
             f"{type(cause).__name__}: {one_line(cause or failure)}"
-        ) from cause
+        )
+        error.may_pass = may_pass(cause)
+        raise error from cause
 
 
 def _fold_by_fold(plan: Plan, bold: np.ndarray, spheres: Spheres) -> BlockScores:

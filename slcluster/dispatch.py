@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -17,9 +20,19 @@ from dask.callbacks import Callback
 from dask.core import flatten
 from dask.delayed import delayed
 
-from slcluster.errors import BlockError, InputError, SlclusterError, one_line
+from slcluster.errors import BlockError, InputError, SlclusterError, WorkerLostError, may_pass, one_line
 
-__all__ = ["WINDOW", "active_client", "check_client", "dispatch", "gather", "runs_on", "spread"]
+__all__ = [
+    "WINDOW",
+    "active_client",
+    "announce",
+    "announced",
+    "check_client",
+    "dispatch",
+    "gather",
+    "runs_on",
+    "spread",
+]
 
 #: Tasks handed to a scheduler at a time; more are handed over when half of them are done. A scheduler holds some
 #: kB for each task, and a million blocks must not be its memory.
@@ -27,6 +40,9 @@ WINDOW = 512
 
 #: Pieces of about this size travel to the workers.
 PIECE_BYTES = 32 * 2**20
+
+#: Where a scheduler keeps, among its metadata, what it was told of results.
+_ANNOUNCED = "slcluster-results"
 
 #: What the keys of blocks begin with.
 _NAME = "searchlight"
@@ -62,7 +78,8 @@ def dispatch(
     *,
     name: str,
     client: Any,
-    advance: Callable[[], None],
+    advance: Callable[[int], None],
+    failed: Callable[[int, Exception], float | None],
 ) -> None:
     """Call ``function(shared, number)`` for every number, in this order as far as workers are free.
 
@@ -78,24 +95,62 @@ def dispatch(
     client : distributed.Client or None
         Where None the active client, else Dask's own scheduler (threads unless configured otherwise).
     advance : callable
-        Called in this thread after each. What it raises stops the work, and so does Ctrl-C: nothing stays on a
-        cluster's scheduler then.
+        Called in this thread with each number that is done. What it raises stops the work, and so does Ctrl-C:
+        nothing stays on a cluster's scheduler then.
+    failed : callable
+        Called in this thread with a number and its error, which is a WorkerLostError where the worker went. Says
+        after how many seconds the number is handed out again, or None; what it raises stops the work.
 
     Raises
     ------
     InputError
         The client is closed.
-    SlclusterError
-        What the function raised.
     BlockError
-        A worker died, or the cluster dropped the work; names the number.
+        The cluster dropped the work, or its workers cannot take it.
     """
     client = client if client is not None else active_client()
+    queue = _Queue(numbers)
     if client is None:
-        _through_scheduler(function, shared, numbers, advance)
+        _through_scheduler(function, shared, queue, advance, failed)
     else:
         check_client(client)
-        _through_client(client, function, shared, numbers, name, advance)
+        _Flight(client, function, shared, queue, name).land_all(advance, failed)
+
+
+class _Queue:
+    """Numbers that wait for their turn: in order, and those that failed when their time has come."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self._fresh = list(reversed(numbers))
+        self._again: list[tuple[float, int]] = []
+        # Dask takes independent tasks from the end of the alphabet: that is the first.
+        self._rank = {number: rank for rank, number in enumerate(self._fresh)}
+        self._tries: Counter[int] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._fresh or self._again)
+
+    def put_back(self, number: int, pause_s: float) -> None:
+        heapq.heappush(self._again, (time.monotonic() + pause_s, number))
+
+    def take(self, most: int) -> list[int]:
+        """Up to so many numbers whose turn it is."""
+        taken: list[int] = []
+        while len(taken) < most and self._again and self._again[0][0] <= time.monotonic():
+            taken.append(heapq.heappop(self._again)[1])
+        while len(taken) < most and self._fresh:
+            taken.append(self._fresh.pop())
+        self._tries.update(taken)
+        return taken
+
+    def wait(self) -> None:
+        """Return when there is something to take."""
+        if not self._fresh and self._again:
+            time.sleep(max(0.0, self._again[0][0] - time.monotonic()))
+
+    def key(self, name: str, number: int) -> Key:
+        """A key that no other try of this number has had."""
+        return name, f"{self._rank[number]:09d}.{self._tries[number]}", number
 
 
 def active_client() -> Any:
@@ -110,44 +165,95 @@ def active_client() -> Any:
         return None
 
 
-def _through_client(
-    client: Any,
-    function: Callable[..., None],
-    shared: Any,
-    numbers: list[int],
-    name: str,
-    advance: Callable[[], None],
-) -> None:
-    from distributed import as_completed
+def announce(client: Any, key: str, about: dict[str, str]) -> None:
+    """Tell a cluster's scheduler of a result, for as long as it runs. Without a cluster nobody is told.
 
-    tag = uuid.uuid4().hex[:8]  # keys of earlier, cancelled work must not be mistaken for these
-    kept = client.persist(delayed(shared, name=f"plan-{tag}", traverse=False))
-    keys = _keys(f"{_NAME}-{tag}", numbers)
-    waiting = list(reversed(numbers))
-    flying = as_completed([], loop=client.loop)
-    turn = 0
+    The scheduler keeps plain data and runs nothing. What goes wrong is left to the work that follows.
 
-    def submit() -> None:
-        nonlocal turn
-        batch = [waiting.pop() for _ in range(min(WINDOW, len(waiting)))]
-        tasks = [_task(function, kept, number, keys[number]) for number in batch]
-        turn = max(turn, client.run_on_scheduler(_turn_now))
-        priority = {keys[number]: -(turn + place) for place, number in enumerate(batch)}
-        turn += len(batch)
-        with dask.annotate(priority={kept.key: 0, **priority}.__getitem__, slcluster_run=name):
-            flying.update(client.compute(tasks))
+    Parameters
+    ----------
+    client : distributed.Client or None
+        As for :func:`dispatch`.
+    key : str
+        What is told of an earlier result of this key is replaced.
+    about : dict of str
+    """
+    client = client if client is not None else active_client()
+    if client is not None:
+        with suppress(Exception):
+            client.set_metadata([_ANNOUNCED, key], about)
 
-    try:
-        flying.update(client.futures_of(kept))
-        _raise_failure(f"{name}, its plan", next(flying))  # clearer than what blocks without it say
-        submit()
-        for future in flying:
-            _raise_failure(f"{name}, block {future.key[-1]}", future)
-            advance()
-            if waiting and flying.count() < WINDOW // 2:
-                submit()
-    finally:
-        client.cancel([*flying.futures, kept], force=True)
+
+def announced(scheduler: Any) -> dict[str, dict[str, str]]:
+    """What was announced to a scheduler, by key. For what runs in its process."""
+    return dict(scheduler.get_metadata([_ANNOUNCED], default={}))
+
+
+class _Flight:
+    """Numbers on a cluster, a window of them at a time."""
+
+    def __init__(
+        self, client: Any, function: Callable[..., None], shared: Any, queue: _Queue, name: str
+    ) -> None:
+        from distributed import as_completed
+
+        self._client, self._function, self._shared = client, function, shared
+        self._queue, self._name = queue, name
+        self._flying = as_completed([], loop=client.loop)
+        self._plans: list[Any] = []
+        self._turn = 0
+
+    def land_all(
+        self, advance: Callable[[int], None], failed: Callable[[int, Exception], float | None]
+    ) -> None:
+        try:
+            self._send_plan()
+            while self._queue:
+                self._queue.wait()
+                self._submit()
+                for future in self._flying:
+                    number = future.key[-1]
+                    error = _failure(f"{self._name}, block {number}", future)
+                    if error is None:
+                        advance(number)
+                    elif (pause_s := failed(number, error)) is not None:
+                        self._queue.put_back(number, pause_s)
+                    if self._flying.count() < WINDOW // 2:
+                        self._submit()
+        finally:
+            self._client.cancel([*self._flying.futures, *self._plans], force=True)
+
+    def _send_plan(self) -> None:
+        # Keys of earlier, cancelled work must not be mistaken for these.
+        self._tag = uuid.uuid4().hex[:8]
+        self._plans.append(
+            self._client.persist(delayed(self._shared, name=f"plan-{self._tag}", traverse=False))
+        )
+        (self._sent,) = self._client.futures_of(self._plans[-1])
+        _wait(self._sent)
+        error = _failure(f"{self._name}, its plan", self._sent)  # clearer than what blocks without it say
+        if error is not None:
+            raise error
+
+    def _submit(self) -> None:
+        batch = self._queue.take(WINDOW)
+        if not batch:
+            return
+        if self._sent.status == "error":  # lost with its workers more often than the scheduler bears
+            self._send_plan()
+        keys = [self._queue.key(f"{_NAME}-{self._tag}", number) for number in batch]
+        tasks = [_task(self._function, key, self._plans[-1]) for key in keys]
+        with dask.annotate(priority=self._priorities(keys).__getitem__, slcluster_run=self._name):
+            self._flying.update(self._client.compute(tasks))
+
+    def _priorities(self, keys: list[Key]) -> dict[Any, int]:
+        """Of tasks, so that runs which share a cluster take turns; the plan goes first."""
+        turn = max(self._turn, self._client.run_on_scheduler(_turn_now))
+        self._turn = turn + len(keys)
+        return {
+            self._plans[-1].key: 0,
+            **{key: -(turn + place) for place, key in enumerate(keys)},
+        }
 
 
 def _turn_now(dask_scheduler: Any) -> int:
@@ -185,50 +291,83 @@ def runs_on(scheduler: Any) -> list[tuple[str, int]]:
     return [(name, n_left) for (_, name), n_left in left.items()]
 
 
-def _raise_failure(name: str, future: Any) -> None:
-    """Raise what a future ended with, where it did not end well."""
+def _wait(future: Any) -> None:
+    from distributed import wait
+
+    with suppress(Exception):  # what it ended with is looked at by the caller
+        wait(future)
+
+
+def _failure(name: str, future: Any) -> Exception | None:
+    """What a future ended with, where it did not end well.
+
+    Raises
+    ------
+    BlockError
+        The cluster dropped it: nothing else will fare better.
+    """
     from distributed import CancelledError, KilledWorker
 
     if future.status == "finished":
-        return
+        return None
     try:
         future.result()
-    except SlclusterError:
-        raise
+    except SlclusterError as error:
+        return error
     except KilledWorker as error:
-        raise BlockError(
+        return WorkerLostError(
             f"{name}: the worker at {error.last_worker.address}, and any before it, died computing it, most likely "
             "out of memory; give workers more memory or pass smaller block_centers"
-        ) from error
+        )
     except CancelledError as error:
         raise BlockError(
             f"{name} was dropped by the cluster ({one_line(error)}); finished blocks are kept, resume when it runs"
         ) from error
     except Exception as error:  # most likely a package that workers lack
-        raise BlockError(f"{name}, on the cluster: {type(error).__name__}: {one_line(error)}") from error
+        failure = BlockError(f"{name}, on the cluster: {type(error).__name__}: {one_line(error)}")
+        failure.may_pass = may_pass(error)
+        failure.__cause__ = error
+        return failure
+    raise AssertionError("a future that is not finished has an error")
 
 
 def _through_scheduler(
-    function: Callable[..., None], shared: Any, numbers: list[int], advance: Callable[[], None]
+    function: Callable[..., None],
+    shared: Any,
+    queue: _Queue,
+    advance: Callable[[int], None],
+    failed: Callable[[int, Exception], float | None],
 ) -> None:
+    """Round after round: what failed and may pass makes the next one."""
+
+    def posttask(key: Any, error: Exception | None, *_: Any) -> None:
+        if not (isinstance(key, tuple) and key[0] == _NAME):
+            return
+        number = key[-1]
+        if error is None:
+            advance(number)
+        elif (pause_s := failed(number, error)) is not None:
+            queue.put_back(number, pause_s)
+
     kept = delayed(shared, name="plan", traverse=False)
-    keys = _keys("searchlight", numbers)
-
-    def posttask(key: Any, *_: Any) -> None:
-        if isinstance(key, tuple) and key[0] == "searchlight":
-            advance()
-
-    with Callback(posttask=posttask):
-        dask.compute(*(_task(function, kept, number, keys[number]) for number in numbers))
+    while queue:
+        queue.wait()
+        keys = [queue.key(_NAME, number) for number in queue.take(sys.maxsize)]
+        with Callback(posttask=posttask):
+            dask.compute(*(_task(_caught, key, function, kept) for key in keys))
 
 
-def _keys(name: str, numbers: list[int]) -> dict[int, Key]:
-    """A key for every block. Dask takes independent tasks from the end of the alphabet: that is the first."""
-    return {number: (name, f"{left:09d}", number) for left, number in enumerate(reversed(numbers))}
+def _caught(function: Callable[..., None], shared: Any, number: int) -> Exception | None:
+    """An error as a result: raised, it would end the other tasks of this scheduler."""
+    try:
+        function(shared, number)
+    except Exception as error:
+        return error
+    return None
 
 
-def _task(function: Callable[..., None], kept: Any, number: int, key: Key) -> Any:
-    return delayed(function, name="searchlight", pure=False)(kept, number, dask_key_name=key)
+def _task(function: Callable[..., Any], key: Key, *arguments: Any) -> Any:
+    return delayed(function, name=_NAME, pure=False)(*arguments, key[-1], dask_key_name=key)
 
 
 def spread(values: np.ndarray, client: Any) -> da.Array:
@@ -280,7 +419,8 @@ def gather(array: da.Array, *, name: str, client: Any, advance: Callable[[], Non
     futures = client.compute(array.to_delayed().ravel().tolist())
     try:
         for future in as_completed(futures):
-            _raise_failure(name, future)
+            if (error := _failure(name, future)) is not None:
+                raise error
             advance()
         chunks = client.gather(futures)
     finally:

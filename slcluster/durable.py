@@ -7,29 +7,28 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from slcluster.archive import as_stored, create, open_result, stored_plan
-from slcluster.compute import compute_block
-from slcluster.dispatch import check_client, dispatch
-from slcluster.errors import BlockError, SlclusterError, StoreError, StorePathError, cannot_write, one_line
+from slcluster.dispatch import announce, check_client, dispatch
+from slcluster.errors import StoreError, StorePathError, cannot_write
 from slcluster.plan import Plan
 from slcluster.progress import Listener, Progress, Step, listener
+from slcluster.quarantine import Quarantine
 from slcluster.store import subject_digest
 from slcluster.store.lease import Lease, check_free
 from slcluster.store.result import (
     blocks_done,
     finish_result,
-    is_block_done,
     is_result_finished,
     read_result_attrs,
     sweep_result,
-    write_block,
 )
 from slcluster.store.staging import refuse_inside_store
+from slcluster.task import Work, store_block
 
 __all__ = ["check_out", "drive", "resume"]
 
@@ -50,7 +49,9 @@ def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: P
         The store exists and ``resume`` is False, is held by another driver, or cannot be written; or the
         subject store changed meanwhile.
     BlockError
-        A block failed. Those done stay done.
+        The cluster dropped the work. Blocks that are done stay done.
+    FailedBlocksError
+        Blocks failed; names them. The others are done, and going on tries those again.
     """
     check_client(client)
     tell = listener(progress)
@@ -173,6 +174,8 @@ def _complete(plan: Plan, path: Path, client: Any, tell: Listener) -> None:
         sweep_result(path)
         done = blocks_done(path)
         lease.begin(int(done.sum()))
+        store_id = read_result_attrs(path)["store_id"]
+        announce(client, store_id, {"path": str(path), "subject": plan.subject})
         try:
             _compute_blocks(plan, path, done, client, tell, lease)
             _see_all_blocks(path)
@@ -199,44 +202,27 @@ def _compute_blocks(
     plan: Plan, path: Path, done: np.ndarray, client: Any, tell: Listener, lease: Lease
 ) -> None:
     n_done = int(done.sum())
+    quarantine = Quarantine(path, plan.subject, n_blocks=plan.n_blocks, n_done=n_done)
 
     def report() -> None:
-        tell(Step(f"searchlight {plan.subject}", n_done, plan.n_blocks, "block"))
+        lease.check()
+        note = f"{quarantine.n_failed} failed" if quarantine.n_failed else ""
+        tell(Step(f"searchlight {plan.subject}", n_done, plan.n_blocks, "block", note))
 
-    def advance() -> None:
+    def advance(number: int) -> None:
         nonlocal n_done
         n_done += 1
-        lease.check()
+        quarantine.passed(number)
         report()
+
+    def failed(number: int, error: Exception) -> float | None:
+        pause_s = quarantine.failed(number, error)
+        report()
+        return pause_s
 
     report()
     pending = [number for number in plan.heaviest_first if not done[number]]
     if pending:
-        work = _Work(plan, str(path), read_result_attrs(path)["store_id"])
-        dispatch(_store_block, work, pending, name=plan.subject, client=client, advance=advance)
-
-
-class _Work(NamedTuple):
-    """What every task needs; reaches each worker once."""
-
-    plan: Plan
-    path: str
-    store_id: str
-
-
-def _store_block(work: _Work, number: int) -> None:
-    """The body of one task. Nothing travels back: a done block is in the store.
-
-    A scheduler repeats tasks whose worker died after they were done; their blocks are not computed again.
-    """
-    plan, path, store_id = work
-    if is_block_done(path, number):
-        return
-    try:
-        scores = compute_block(plan, number)
-    except SlclusterError:
-        raise
-    except Exception as error:
-        what = f"{type(error).__name__}: {one_line(error)}"
-        raise BlockError(f"{plan.subject}, block {number}: {what}") from error
-    write_block(path, number, scores._asdict(), store_id=store_id)
+        work = Work(plan, str(path), read_result_attrs(path)["store_id"])
+        dispatch(store_block, work, pending, name=plan.subject, client=client, advance=advance, failed=failed)
+    quarantine.check()

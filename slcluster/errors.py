@@ -9,7 +9,9 @@ import warnings
 
 __all__ = [
     "BlockError",
+    "ChunkError",
     "DesignError",
+    "FailedBlocksError",
     "GeometryError",
     "InputError",
     "NotAnImageError",
@@ -18,14 +20,24 @@ __all__ = [
     "SlclusterError",
     "StoreError",
     "StorePathError",
+    "WorkerLostError",
     "cannot_write",
+    "may_pass",
     "one_line",
     "warn_caller",
 ]
 
 
 class SlclusterError(Exception):
-    """Base of every error that slcluster raises on purpose."""
+    """Base of every error that slcluster raises on purpose.
+
+    Attributes
+    ----------
+    may_pass : bool
+        Whether the same work may succeed when it is tried again: a disk or a network that failed for a moment.
+    """
+
+    may_pass = False
 
 
 class InputError(SlclusterError, ValueError):
@@ -56,12 +68,24 @@ class StorePathError(StoreError, InputError):
     """Nothing is where a store was named, or something else is; or something is where a new one shall be."""
 
 
+class ChunkError(StoreError):
+    """One chunk of a store is damaged or cannot be read; the rest of the store may be sound."""
+
+
 class PlanError(InputError):
     """The analysis as planned cannot be computed, or differs from the one being resumed."""
 
 
 class BlockError(SlclusterError):
     """Computing one block failed. The message names the subject, the block and the center."""
+
+
+class WorkerLostError(BlockError):
+    """The worker that a block was given to has gone. Which of its blocks took it along is not known yet."""
+
+
+class FailedBlocksError(BlockError):
+    """Some blocks of an analysis failed. The message names them with their errors; the others are done."""
 
 
 #: What helps against the reasons for which a system does not write.
@@ -75,6 +99,30 @@ _REMEDIES = {
     errno.EEXIST: "choose another place: a part of this path is a file, not a folder",
 }
 
+#: What a system says of a disk or a network that may answer a moment later.
+_PASSING = {
+    errno.EIO,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.EINTR,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENOTCONN,
+}
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether an error is the system's, of a kind that may be gone when the same is tried again."""
+    if isinstance(error, SlclusterError):
+        return error.may_pass
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _PASSING or isinstance(error, ConnectionError | TimeoutError)
+
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line."""
@@ -85,7 +133,9 @@ def one_line(error: BaseException) -> str:
 def cannot_write(path: str | os.PathLike[str], error: OSError, *, after: str = "") -> StoreError:
     """The error for a place where the system does not write, with what helps against its reason."""
     remedy = _REMEDIES.get(error.errno or 0, "free some space or choose another place")
-    return StoreError(f"cannot write {os.fspath(path)}: {one_line(error)}; {remedy}{after}")
+    failure = StoreError(f"cannot write {os.fspath(path)}: {one_line(error)}; {remedy}{after}")
+    failure.may_pass = may_pass(error)
+    return failure
 
 
 def warn_caller(message: str) -> None:

@@ -17,6 +17,8 @@ from slcluster.plan import Plan
 from slcluster.schema import RESULT, SCHEMA_VERSION, space_coords, validate
 
 __all__ = [
+    "chance_of",
+    "map_names",
     "maps_dataset",
     "named_maps",
     "named_scores",
@@ -241,3 +243,30 @@ def named_maps(result: xr.Dataset) -> dict[str, xr.DataArray]:
     return named_scores(result) | {
         f"{table}-{name}": one for table in tables for name, one in single_maps(result[table])
     }
+
+
+def chance_of(attrs: Mapping[str, Any], name: str) -> float | None:
+    """What guessing scores, for metrics where that does not depend on the data or on how one guesses.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Attributes of a result.
+    name : str
+        Of a map, as :func:`named_maps` calls it.
+    """
+    if name in ("accuracy", "balanced_accuracy") or name.startswith("hit_rate-"):
+        return attrs.get("chance")
+    return 0.5 if name.startswith("roc_auc") else None
+
+
+def map_names(layout: Layout) -> tuple[str, ...]:
+    """What :func:`named_maps` calls the maps of a result, in the order that its values are stored in.
+
+    Examples
+    --------
+    >>> map_names(Layout(("metric",), (("accuracy",),), ("hit_rate",), ("face", "house")))
+    ('accuracy', 'hit_rate-face', 'hit_rate-house')
+    """
+    tables = layout.names[len(layout.plain) :]
+    return (*layout.plain, *(name.replace("[", "-", 1).removesuffix("]") for name in tables))

@@ -35,6 +35,8 @@ _COMMANDS = {
     "plan": ("analyse", "Say what a searchlight would do and cost."),
     "searchlight": ("analyse", "Map where conditions can be told apart."),
     "status": ("results", "Say how far a result is."),
+    "watch": ("watch", "Show results in the browser as they fill in."),
+    "fsck": ("results", "Check every chunk of a store, and repair results."),
     "resume": ("analyse", "Go on with an interrupted result."),
     "fscore": ("subject", "Map the one-way ANOVA F between conditions."),
     "export": ("results", "Write a result's maps as NIfTI with sidecars."),

@@ -1,25 +1,27 @@
-"""Commands that look at results: ``status``, ``export``, ``plot``."""
+"""Commands that look at stores: ``status``, ``fsck``, ``export``, ``plot``."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from slcluster.archive import results_in
-from slcluster.cli.options import common
+from slcluster.cli.options import common, flags_of, model_of
 from slcluster.errors import StorePathError
+from slcluster.jobs import ClusterOptions
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from slcluster.filling import Method
 
-__all__ = ["export", "plot", "status"]
+__all__ = ["export", "fsck", "plot", "status", "stores_in"]
 
 log = logging.getLogger("slcluster")
 
@@ -52,10 +54,40 @@ def status(results: tuple[str, ...], as_json: bool) -> None:
     for name in results:
         run = RunFolder.beside(name)
         left = situation(run) if run.exists else None
-        for found in map(how_far, _stores(name, may_lack=run.exists)):
+        for found in map(how_far, stores_in((name,), may_lack=run.exists)):
             click.echo(json.dumps(dataclasses.asdict(found)) if as_json else found)
         if left is not None:
             click.echo(json.dumps(dataclasses.asdict(left)) if as_json else left)
+
+
+@click.command(short_help="Check every chunk of a store, and repair results.")
+@click.argument("stores", nargs=-1, required=True, metavar="STORE...")
+@click.option("--repair", is_flag=True, help="Compute damaged blocks of results again, sweep partial files.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@flags_of(ClusterOptions)
+@common
+@click.pass_context
+def fsck(ctx: click.Context, stores: tuple[str, ...], repair: bool, as_json: bool, **flags: Any) -> None:
+    """Check every chunk of subject stores and results against its checksum, and say what to do.
+
+    STORE is a store, or the folder of several. The exit code is 0 where all are sound and 1 where one is not. The
+    options of a cluster say where --repair computes.
+
+    \b
+    Examples:
+      slcluster fsck sub-01.zarr results/
+      slcluster fsck --repair maps.zarr
+    """
+    from slcluster.cluster import connect
+    from slcluster.fsck import fsck as check
+
+    paths, options = stores_in(stores, any_kind=True), model_of(ClusterOptions, flags)
+    with connect(**options.connect_arguments()) if repair else nullcontext() as client:
+        found = [check(path, repair=repair, client=client, progress=ctx.meta["progress"]) for path in paths]
+    for one in found:
+        click.echo(json.dumps(dataclasses.asdict(one)) if as_json else one)
+    if not all(one.is_sound for one in found):
+        ctx.exit(1)
 
 
 @click.command(short_help="Write a result's maps as NIfTI with sidecars.")
@@ -173,12 +205,17 @@ def _mean(result: str, store: str | None) -> xr.DataArray | None:
     return None
 
 
-def _stores(name: str, *, may_lack: bool) -> list[Path]:
-    """The result store that was named, or those that lie in a folder that was named."""
-    path = Path(name).expanduser()
-    if (path / "zarr.json").exists() or not (path.is_dir() or may_lack):
-        return [path]
-    inside = results_in(path)
-    if not inside and not may_lack:
-        raise StorePathError(f"no result in {path}")
-    return inside
+def stores_in(names: tuple[str, ...], *, any_kind: bool = False, may_lack: bool = False) -> list[Path]:
+    """Result stores that were named, or that lie in a folder that was named; or stores of any kind of ours."""
+    kinds = ("result", "subject") if any_kind else ("result",)
+    paths = []
+    for name in names:
+        path = Path(name).expanduser()
+        if (path / "zarr.json").exists() or not (path.is_dir() or may_lack):
+            paths.append(path)
+            continue
+        inside = results_in(path, kinds)
+        if not inside and not may_lack:
+            raise StorePathError(f"no {' or '.join(kinds)} in {path}")
+        paths += inside
+    return paths

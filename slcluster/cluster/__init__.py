@@ -29,6 +29,7 @@ __all__ = [
     "connect",
     "connect_processes",
     "job_script",
+    "live_map_link",
     "make_cluster",
     "start_cluster",
 ]
@@ -146,6 +147,8 @@ def connect(
             watch = Watch(started, chosen)
         try:
             await_workers(client, chosen.start_timeout, "no worker started", watch)
+            if isinstance(chosen, LocalProfile | BatchProfile):  # the others' schedulers know nothing of it
+                log.info("live map %s", live_map_link(client))
             yield client
         finally:
             hush(client)
@@ -268,7 +271,8 @@ def start_cluster(profile: Profile, credentials: Credentials | None = None) -> A
 def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
     import dask
     from dask.system import CPU_COUNT
-    from distributed import LocalCluster
+
+    from slcluster.cluster.lasting import LastingCluster
 
     options = {
         "n_workers": profile.workers or max(1, CPU_COUNT // profile.threads),
@@ -283,7 +287,7 @@ def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
         **profile.extra,
     }
     with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        cluster = LocalCluster(**options)
+        cluster = LastingCluster(**options)
     try:
         refuse_plain(cluster.scheduler_address)
     except InputError:
@@ -364,3 +368,8 @@ def _quiet_end() -> Iterator[Callable[[Any], None]]:
         yield hush
     finally:
         ours.setLevel(level)
+
+
+def live_map_link(client: Any) -> str:
+    """Where the live map is on the dashboard of a cluster of ours; through the same proxy, if there is one."""
+    return f"{client.dashboard_link.removesuffix('/status')}/slcluster/"

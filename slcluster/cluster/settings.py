@@ -11,6 +11,7 @@ from slcluster.errors import InputError
 
 __all__ = [
     "DASHBOARD",
+    "LIVE_MAP",
     "NETWORK",
     "ONE_THREAD",
     "dask_settings",
@@ -31,8 +32,18 @@ DASHBOARD = "127.0.0.1:0"
 NETWORK = {"distributed.comm.timeouts.tcp": "11s", "distributed.comm.timeouts.connect": "5s"}
 
 
+#: Module with the live map's pages, which the scheduler imports. For one of your own:
+#: DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES.
+LIVE_MAP = "slcluster.watch.routes"
+
+
 def dask_settings(start_timeout: str) -> dict[str, Any]:
+    import distributed  # noqa: F401  its defaults are not there before
+    from dask import config
+
+    routes = config.get("distributed.scheduler.http.routes")
     return {
+        "distributed.scheduler.http.routes": [*(name for name in routes if name != LIVE_MAP), LIVE_MAP],
         # Tasks that no worker can take would otherwise wait for ever.
         "distributed.scheduler.no-workers-timeout": start_timeout,
         "distributed.nanny.pre-spawn-environ": {**ONE_THREAD, "MALLOC_TRIM_THRESHOLD_": "65536"},

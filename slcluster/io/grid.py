@@ -6,12 +6,13 @@ import os
 from itertools import product
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from slcluster.errors import GeometryError, InputError
 from slcluster.io.volumes import read_volume
 
-__all__ = ["GRID_TOLERANCE", "check_same_grid", "read_mask"]
+__all__ = ["GRID_TOLERANCE", "check_same_grid", "nearest_axes", "read_mask"]
 
 #: Two grids are one where no corner of one lies farther from its twin than this part of the smallest voxel
 #: spacing: headers keep float32, and qform and sform of one image differ by their rounding.
@@ -106,3 +107,26 @@ def _values(mask: Any, name: str) -> tuple[np.ndarray, np.ndarray | None]:
             f"{name} must be a path, an image or an array of booleans or numbers, got {mask!r:.60}"
         )
     return values, None
+
+
+def nearest_axes(affine: np.ndarray) -> list[tuple[int, bool]]:
+    """The axis of a grid that runs nearest to each axis of the world, and whether it runs the other way.
+
+    Parameters
+    ----------
+    affine : array, shape (4, 4)
+        Voxel indices to mm.
+
+    Returns
+    -------
+    list of three (int, bool)
+        For left to right, back to front and bottom to top.
+
+    Examples
+    --------
+    >>> nearest_axes(np.array([[0, 0, 4, 0], [-3, 0.2, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]]))
+    [(2, False), (0, True), (1, False)]
+    """
+    of_grid = nib.orientations.io_orientation(affine)
+    found = {int(world): (axis, bool(sign < 0)) for axis, (world, sign) in enumerate(of_grid)}
+    return [found[world] for world in range(3)]

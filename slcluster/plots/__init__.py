@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from slcluster.errors import InputError
-from slcluster.maps import named_maps, named_scores
+from slcluster.maps import chance_of, named_maps, named_scores
 from slcluster.plots.cuts import Cut
 from slcluster.plots.drawing import Layer, draw
 
@@ -191,7 +191,7 @@ def plot_summary(
 def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None, title: str | None) -> Layer:
     score, metric = _one_map(result, metric)
     score = _finite(score)
-    chance = _chance(result, metric)
+    chance = chance_of(result.attrs, metric)
     low = chance if threshold is None else _number(threshold)
     is_shown = score.notnull() if low is None else score > low
     label = metric if chance is None else f"{metric} (chance {chance:.3g})"
@@ -236,13 +236,6 @@ def _one_map(result: xr.Dataset, metric: str | None) -> tuple[xr.DataArray, str]
     if metric not in maps:
         raise InputError(f"no metric {metric!r} in the result; it has {', '.join(maps)}")
     return maps[metric], metric
-
-
-def _chance(result: xr.Dataset, metric: str) -> float | None:
-    """What guessing scores, for metrics where that does not depend on the data or on how one guesses."""
-    if metric in ("accuracy", "balanced_accuracy") or metric.startswith("hit_rate-"):
-        return result.attrs.get("chance")
-    return 0.5 if metric.startswith("roc_auc") else None
 
 
 def _title(ds: xr.Dataset, what: str) -> str:

@@ -11,11 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from slcluster.errors import StoreError
 
-__all__ = ["DIGEST_NAME", "check_digest", "subject_digest", "write_digest"]
+__all__ = ["DIGEST_NAME", "check_digest", "check_files", "find_damages", "subject_digest", "write_digest"]
 
 DIGEST_NAME = "digest.json"
 _METADATA = "zarr.json"
@@ -66,25 +67,54 @@ def check_digest(path: str | os.PathLike[str], *, fix: str = _FIX) -> str:
         If the digest is missing (the store was never finished), or metadata, the digest itself or the size of
         any file changed since.
     """
+    damages = find_damages(path)
+    if isinstance(damages, str):
+        return damages
+    raise StoreError(f"{damages[0]}; {fix}")
+
+
+def find_damages(path: str | os.PathLike[str]) -> str | list[str]:
+    """The digest of a store that is as it was written, else all that is not, in words."""
     path = Path(path)
     try:
         written = (path / DIGEST_NAME).read_bytes()
+        sizes = _sizes(written)
     except FileNotFoundError:
-        raise StoreError(f"{path} has no {DIGEST_NAME}: writing it was cut off; {fix}") from None
+        return [f"{path} has no {DIGEST_NAME}: writing it was cut off"]
     except OSError as error:
-        raise StoreError(f"cannot read {path / DIGEST_NAME}: {error.strerror or error}") from None
-    try:
-        sizes = {str(name): int(size) for name, size in json.loads(written)["files"].items()}
+        return [f"cannot read {path / DIGEST_NAME}: {error.strerror or error}"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StoreError(f"{path / DIGEST_NAME} is damaged; {fix}") from None
-    for name, size in sizes.items():
-        _check_size(path, name, size, fix)
+        return [f"{path / DIGEST_NAME} is damaged"]
+    wrong = [_wrong_size(path, name, size) for name, size in sizes.items()]
+    damages = [text for text in wrong if text is not None]
     digest = _metadata_sha256(path)
     if written != _document(digest, sizes):
-        raise StoreError(
-            f"metadata of {path} changed since it was written (its {DIGEST_NAME} no longer fits); {fix}"
-        )
-    return digest
+        damages.append(f"metadata of {path} changed since it was written (its {DIGEST_NAME} no longer fits)")
+    return damages or digest
+
+
+def check_files(path: str | os.PathLike[str], prefix: str) -> None:
+    """Make sure that the files whose names begin with ``prefix`` are there, as long as they were written.
+
+    Raises
+    ------
+    StoreError
+        One is not.
+    """
+    path = Path(path)
+    about = os.stat(path / DIGEST_NAME)
+    for name, size in _sizes_once(str(path), about.st_ino, about.st_mtime_ns).items():
+        if name.startswith(prefix) and (wrong := _wrong_size(path, name, size)) is not None:
+            raise StoreError(f"{wrong}; {_FIX}")
+
+
+@lru_cache(maxsize=64)
+def _sizes_once(path: str, inode: int, mtime_ns: int) -> dict[str, int]:
+    return _sizes((Path(path) / DIGEST_NAME).read_bytes())
+
+
+def _sizes(written: bytes) -> dict[str, int]:
+    return {str(name): int(size) for name, size in json.loads(written)["files"].items()}
 
 
 def subject_digest(path: str | os.PathLike[str]) -> str:
@@ -109,13 +139,13 @@ def subject_digest(path: str | os.PathLike[str]) -> str:
     return check_digest(path)
 
 
-def _check_size(path: Path, name: str, size: int, fix: str) -> None:
+def _wrong_size(path: Path, name: str, size: int) -> str | None:
+    """What is wrong with one file, in words."""
     try:
         found = (path / name).stat().st_size
     except (OSError, ValueError):
-        raise StoreError(f"{path} lacks the file {name!r} that its {DIGEST_NAME} names; {fix}") from None
-    if found != size:
-        raise StoreError(f"{path / name} has {found} bytes where {size} were written; {fix}")
+        return f"{path} lacks the file {name!r} that its {DIGEST_NAME} names"
+    return None if found == size else f"{path / name} has {found} bytes where {size} were written"
 
 
 def _document(digest: str, sizes: dict[str, int]) -> bytes:

@@ -23,15 +23,19 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
+from slcluster.errors import StoreError, StorePathError, cannot_write, may_pass, one_line
 from slcluster.schema import RESULT, SCHEMA_VERSION, SUBJECT
+from slcluster.store.attempts import sweep_attempts
 from slcluster.store.digest import check_digest, write_digest
+from slcluster.store.failures import FAILURES_NAME
 from slcluster.store.metadata import consolidate, is_ours, plain_attrs, root_attrs
 from slcluster.store.staging import Staging
 
 __all__ = [
     "BLOCK_ARRAYS",
     "FINISHED_NAME",
+    "BlockReader",
+    "block_files",
     "blocks_done",
     "create_result",
     "finish_result",
@@ -184,7 +188,7 @@ def read_constants(path: str | Path) -> dict[str, np.ndarray]:
 def read_result(path: str | Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Every array of a result store, and which blocks are done. Scores of blocks not done are fill values."""
     arrays = read_constants(path)
-    blocks = _BlockReader(path)
+    blocks = BlockReader(path)
     for name, array in blocks.arrays.items():
         arrays[name] = np.full(array.shape, BLOCK_ARRAYS[name][2], array.dtype)
     done = np.zeros(blocks.n_blocks, bool)
@@ -208,20 +212,37 @@ def blocks_done(path: str | Path) -> np.ndarray:
         As :func:`read_result_attrs`.
     """
     read_result_attrs(path)
-    blocks = _BlockReader(path)
+    blocks = BlockReader(path)
     return np.array([blocks.read(number) is not None for number in range(blocks.n_blocks)], bool)
 
 
 def is_block_done(path: str | Path, number: int) -> bool:
     """Whether one block is done, for a task that may be a repetition."""
-    return _BlockReader(path).read(number) is not None
+    return BlockReader(path).read(number) is not None
 
 
-class _BlockReader:
+def block_files(path: str | Path) -> list[list[str]]:
+    """The chunk files of every block, relative to the store."""
+    blocks = BlockReader(path)
+    return [
+        [f"{name}/{key}" for name, key in blocks.keys(number).items()] for number in range(blocks.n_blocks)
+    ]
+
+
+class BlockReader:
     """Chunks of the per-block arrays, read as files.
 
     Zarr gives the fill value for a chunk that is not there and does not tell it from one that is. The bytes
     that are checked here are those returned, also while another process replaces the file.
+
+    Parameters
+    ----------
+    path : path
+        A result store.
+
+    Attributes
+    ----------
+    n_blocks, block_centers : int
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -230,11 +251,30 @@ class _BlockReader:
         n_centers, self.block_centers = self.arrays["score"].shape[0], self.arrays["score"].chunks[0]
         self.n_blocks = -(-n_centers // self.block_centers)
 
+    def seen(self) -> list[int]:
+        """Blocks that are done or about to be, by one listing of a folder: nothing is read or checked.
+
+        Of the array that is written last, so that what is done is among them.
+        """
+        try:
+            names = os.listdir(self._path / list(self.arrays)[-1] / "c")
+        except FileNotFoundError:  # no block yet
+            return []
+        numbers = (int(name) for name in names if name.isdecimal())
+        return [number for number in numbers if number < self.n_blocks]
+
+    def keys(self, number: int) -> dict[str, str]:
+        """The name of the block's chunk in every array."""
+        return {
+            name: array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
+            for name, array in self.arrays.items()
+        }
+
     def read(self, number: int) -> dict[str, np.ndarray] | None:
         """The block's chunk of every array, or None where one is missing or its checksum does not hold."""
         found = {}
-        for name, array in self.arrays.items():
-            key = array.metadata.encode_chunk_key((number,) + (0,) * (array.ndim - 1))
+        for name, key in self.keys(number).items():
+            array = self.arrays[name]
             try:
                 raw = (self._path / name / key).read_bytes()
             except OSError:
@@ -253,7 +293,9 @@ def _made(path: Path) -> tuple[int, int]:
     try:
         about = os.stat(path / "zarr.json")
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {one_line(error)}") from error
+        failure = StoreError(f"cannot read {path}: {one_line(error)}")
+        failure.may_pass = may_pass(error)
+        raise failure from error
     return about.st_ino, about.st_mtime_ns
 
 
@@ -320,10 +362,12 @@ def finish_result(path: str | Path) -> None:
 
 
 def sweep_result(path: str | Path) -> None:
-    """Remove temporary files that killed writers left. Only the holder of the lease may."""
+    """Remove temporary files and marks that killed writers left. Only the holder of the lease may."""
     with _writing(Path(path)):
+        sweep_attempts(path)
         for name in BLOCK_ARRAYS:
             for leftover in (Path(path) / name).rglob("*.partial"):
                 leftover.unlink(missing_ok=True)
-        for leftover in Path(path).glob(f"{FINISHED_NAME}.*.partial"):
-            leftover.unlink(missing_ok=True)
+        for name in (FINISHED_NAME, FAILURES_NAME):
+            for leftover in Path(path).glob(f"{name}.*.partial"):
+                leftover.unlink(missing_ok=True)

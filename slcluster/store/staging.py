@@ -13,7 +13,7 @@ from types import TracebackType
 from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
 from slcluster.store.metadata import is_ours
 
-__all__ = ["Staging", "check_target", "refuse_inside_store"]
+__all__ = ["Staging", "check_target", "refuse_inside_store", "sweep_abandoned"]
 
 
 def refuse_inside_store(path: Path) -> None:
@@ -145,6 +145,13 @@ def _sweep(target: Path) -> None:
             raise StoreError(
                 f"another process or thread is writing {target} (into {folder.name}); wait for it or stop it"
             )
+
+
+def sweep_abandoned(target: Path) -> None:
+    """Remove what dead writers of this target left beside it; a living one's is left alone."""
+    for folder in target.parent.glob(f"{target.name}.????????.partial"):
+        if folder.is_dir() and not folder.is_symlink() and _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from slcluster.errors import DesignError, InputError, StoreError, one_line
+from slcluster.errors import ChunkError, DesignError, InputError, StoreError, may_pass, one_line
 from slcluster.schema import OPEN_CHUNK_BYTES, SUBJECT, space_coords, validate
-from slcluster.store.digest import DIGEST_NAME
+from slcluster.store.digest import DIGEST_NAME, check_files
 from slcluster.store.metadata import check_subject_store
 
 __all__ = ["check_unchanged", "open_store", "read_window", "select"]
@@ -196,29 +196,45 @@ def read_window(
     Raises
     ------
     StoreError
-        If a chunk is damaged or cannot be read, or the store is another one than was meant.
+        If the store is another one than was meant, or has gone; ChunkError if a chunk is damaged or lost, or
+        cannot be read. ``may_pass`` where it is the disk or the network that failed.
     """
+    name = os.fspath(path)
     try:
         made = _made(path)
-        bold, scale, offset = _bold(os.fspath(path), *made)
+        bold, scale, offset = _bold(name, *made)
+    except Exception as error:
+        raise _unreadable(StoreError, path, window, error) from error
+    try:
         values = np.asarray(bold[(*window, samples if samples is not None else slice(None))])
-        is_meant = digest is None or _digest(os.fspath(path), *made) == digest
-        # Written again while it was read: voxels of two stores, or zeros in between.
-        is_meant &= _made(path) == made
     except Exception as error:
         # zarr raises ValueError, RuntimeError or OSError, as the codec that notices the damage pleases.
-        raise StoreError(f"cannot read voxels {window} of {path}: {one_line(error)}") from error
+        raise _unreadable(ChunkError, path, window, error) from error
+    try:
+        # Written again while it was read: voxels of two stores, or zeros in between.
+        is_meant = (digest is None or _digest(name, *made) == digest) and _made(path) == made
+    except Exception as error:
+        raise _unreadable(StoreError, path, window, error) from error
     if not is_meant:
         raise StoreError(
             f"{path} is not the store this analysis began with (its digest differs): it was written again; "
             "bring that one back and resume, or begin again"
         )
+    check_files(path, "bold/")  # to zarr a lost shard is zeros
     if scale is None:
         return values
     decoded = values.astype(np.float64)
     decoded *= scale
     decoded += offset
     return decoded
+
+
+def _unreadable(
+    kind: type[StoreError], path: str | os.PathLike[str], window: Window, error: Exception
+) -> StoreError:
+    failure = kind(f"cannot read voxels {window} of {path}: {one_line(error)}")
+    failure.may_pass = may_pass(error)
+    return failure
 
 
 def check_unchanged(path: str | os.PathLike[str], digest: str) -> None:

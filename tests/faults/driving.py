@@ -17,8 +17,9 @@ import dask
 import numpy as np
 import sklearn.svm  # noqa: F401  (imported once, for all that are forked)
 import xarray as xr
-from distributed import Client, LocalCluster, Worker
+from distributed import Client, LocalCluster, Scheduler, Worker
 
+from slcluster.errors import BlockError
 from slcluster.searchlight import searchlight
 from slcluster.store import open_store
 from tests.faults.slow import Slow, note
@@ -27,13 +28,18 @@ from tests.faults.slow import Slow, note
 OPTIONS: dict[str, Any] = {"radius_mm": 5.5, "scoring": None, "block_centers": 2}
 N_BLOCKS, N_FITS, FITS_PER_BLOCK = 24, 141, 6
 
+#: Exit code of a driver whose cluster dropped its work.
+LOST = 3
+
 FORKING = multiprocessing.get_context("forkserver")
 FORKING.set_forkserver_preload(["tests.faults.driving"])
 
 
-def analyse(store: Path, out: Path, log: Path, **options: Any) -> xr.Dataset:
+def analyse(store: Path, out: Path, log: Path, pause_s: float = 0.003, **options: Any) -> xr.Dataset:
     """The analysis of these tests, begun or gone on with."""
-    return searchlight(open_store(store), out=out, estimator=Slow(str(log)), **{**OPTIONS, **options})
+    return searchlight(
+        open_store(store), out=out, estimator=Slow(str(log), pause_s), **{**OPTIONS, **options}
+    )
 
 
 def in_threads(store: Path, out: Path, log: Path) -> None:
@@ -42,26 +48,65 @@ def in_threads(store: Path, out: Path, log: Path) -> None:
         analyse(store, out, log)
 
 
-def on_workers(store: Path, out: Path, log: Path) -> None:
+def on_workers(store: Path, out: Path, log: Path, **options: Any) -> None:
     """A scheduler in this process and two worker processes of one thread in its group, noted beside the log."""
-    ends = [os.pipe() for _ in range(2)]
-    for read, write in ends:
-        pid = os.fork()
-        if pid == 0:
-            os.close(write)
-            asyncio.run(_serve(os.read(read, 1000).decode()))
-            os._exit(0)
-        note(f"{log}.workers", f"{pid}\n")
+    tell = _fork_workers(log)
     with (
         LocalCluster(
             n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
         ) as cluster,
         Client(cluster) as client,
     ):
-        for _, write in ends:
-            os.write(write, cluster.scheduler_address.encode())
+        tell(cluster.scheduler_address)
         client.wait_for_workers(2)
-        analyse(store, out, log, client=client)
+        analyse(store, out, log, client=client, **options)
+
+
+def on_scheduler(store: Path, out: Path, log: Path) -> None:
+    """A scheduler and two workers, each a process of its own in this one's group, noted beside the log."""
+    tell = _fork_workers(log)
+    read, write = os.pipe()
+    _fork(f"{log}.scheduler", lambda: asyncio.run(_schedule(write)))
+    address = os.read(read, 1000).decode()
+    tell(address)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),  # how long a client looks for it
+        Client(address) as client,
+    ):
+        client.wait_for_workers(2)
+        try:
+            analyse(store, out, log, client=client)
+        except BlockError:
+            os._exit(LOST)
+
+
+def _fork_workers(log: Path) -> Callable[[str], None]:
+    """Two workers that wait for the address of their scheduler."""
+    ends = [os.pipe() for _ in range(2)]
+    for read, _ in ends:
+        _fork(f"{log}.workers", lambda read=read: asyncio.run(_serve(os.read(read, 1000).decode())))
+
+    def tell(address: str) -> None:
+        for _, write in ends:
+            os.write(write, address.encode())
+
+    return tell
+
+
+def _fork(log: str, body: Callable[[], None]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+        finally:
+            os._exit(0)
+    note(log, f"{pid}\n")
+
+
+async def _schedule(tell: int) -> None:
+    async with Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+        os.write(tell, scheduler.address.encode())
+        await scheduler.finished()
 
 
 async def _serve(scheduler: str) -> None:
@@ -99,7 +144,7 @@ def count_done(out: Path) -> int:
     return sum(1 for _ in (out / "n_unconverged" / "c").glob("*/0"))
 
 
-def wait_for(what: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def wait_for(what: Callable[[], bool], timeout_s: float = 300.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, "nothing happened"
