@@ -129,7 +129,7 @@ def started(how: Callable[..., None], *args: Any) -> Iterator[Any]:
 
 def _lead(how: Callable[..., None], *args: Any) -> None:
     os.setpgid(0, 0)
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     how(*args)
 
 
