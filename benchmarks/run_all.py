@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("speed", "compare", "dropin", "overhead", "ingest", "tls")
+BENCHMARKS = ("speed", "compare", "dropin", "overhead", "scheduler", "tls", "ingest")
 
 
 def main() -> int:

@@ -82,8 +82,18 @@ def fsck(ctx: click.Context, stores: tuple[str, ...], repair: bool, as_json: boo
     from slcluster.fsck import fsck as check
 
     paths, options = stores_in(stores, any_kind=True), model_of(ClusterOptions, flags)
-    with connect(**options.connect_arguments()) if repair else nullcontext() as client:
-        found = [check(path, repair=repair, client=client, progress=ctx.meta["progress"]) for path in paths]
+    progress = ctx.meta["progress"]
+    found = [check(path, progress=progress) for path in paths]
+    if repair:
+        # A cluster is started where there is something to compute.
+        is_needed = any(one.blocks for one in found)
+        with connect(**options.connect_arguments()) if is_needed else nullcontext() as client:
+            found = [
+                check(path, repair=True, client=client, progress=progress)
+                if one.partial or not one.is_sound
+                else one
+                for path, one in zip(paths, found, strict=True)
+            ]
     for one in found:
         click.echo(json.dumps(dataclasses.asdict(one)) if as_json else one)
     if not all(one.is_sound for one in found):

@@ -24,6 +24,8 @@ from typing import Any, NamedTuple
 from tests.conftest import OBLIQUE
 from tests.witness import noise_dataset
 
+ROOT = Path(__file__).parents[2]
+
 #: How often: short, long.
 COUNTS = {
     "driver": (4, 100),

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,20 +116,20 @@ async def _serve(scheduler: str) -> None:
 
 @contextmanager
 def started(how: Callable[..., None], *args: Any) -> Iterator[Any]:
-    """A driver in a process group of its own, whose number is its own. Killed afterwards if it still runs."""
+    """A driver in a process group of its own, whose number is its own. What still runs of it is killed afterwards."""
     process = FORKING.Process(target=_lead, args=(how, *args))
     process.start()
     try:
         yield process
     finally:
-        if process.is_alive():
+        with suppress(ProcessLookupError):
             kill_group(process)
         process.join()
 
 
 def _lead(how: Callable[..., None], *args: Any) -> None:
     os.setpgid(0, 0)
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     how(*args)
 
 
