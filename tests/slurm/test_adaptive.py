@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 
 from slcluster.cluster import connect
 from tests.slurm.runs import PATIENCE_S, PROFILE, in_queue
 
 
-def test_workers_come_with_work_and_go_without(slurm: Path, tmp_path: Path) -> None:
-    profile = {**PROFILE, "workers": None, "adapt": {"minimum": 1, "maximum": 3}}
+def test_workers_come_with_work_and_go_without(
+    slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    profile = {**PROFILE, "workers": None, "adapt": {"minimum": 1, "maximum": 3}, "log_directory": "logs"}
     (tmp_path / "slurm.yaml").write_text(yaml.safe_dump(profile))
     with connect(tmp_path / "slurm.yaml") as client:
 
