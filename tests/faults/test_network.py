@@ -19,8 +19,8 @@ import slcluster as slc
 from tests.faults.driving import N_BLOCKS, count_done, same, wait_for
 from tests.faults.hosts import SCHEDULER, WORKERS, Network, batch_system, network
 
-#: So that two workers have a minute to do, and one much more: the link heals while the run goes on.
-PAUSE_S = 0.7
+#: 92 s of work, of which one worker has more than a minute left after the cut: the link heals while the run goes on.
+PAUSE_S = 0.65
 CUT_S = 60.0
 
 ROOT = Path(__file__).parents[2]
