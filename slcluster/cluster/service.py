@@ -262,7 +262,7 @@ def describe_service(service: Service) -> dict[str, Any]:
     """
     with _asking(service) as ask:
         answer: dict[str, Any] = ask("describe")
-    return answer
+    return {**answer, "runs": [tuple(run) for run in answer["runs"]]}
 
 
 def scale_service(name: str, workers: int) -> None:
@@ -306,7 +306,7 @@ def stop_service(name: str) -> None:
     with _asking(find_service(name)) as ask:
         ask("stop")
     end = time.monotonic() + STOP_S
-    while (left := read_record(name)) is not None and left.pid == service.pid and left.state != "gone":
+    while service.state != "gone":
         if time.monotonic() > end:
             raise SlclusterError(
                 f"cluster {name} was asked to stop and has not ended within {STOP_S:g} s; it is process "

@@ -78,7 +78,7 @@ def test_from_start_to_stop(store: Path, home: Path, invoke: Invoke) -> None:
     stopped = called("cluster", "stop", "lab")
     assert (stopped.returncode, stopped.stdout) == (0, "cluster lab has stopped\n")
     assert [path.name for path in home.iterdir()] == ["log"]
-    assert not psutil.pid_exists(pid_in(listed))
+    wait_until(lambda: not psutil.pid_exists(pid_in(listed)))
     late = called("cluster", "stop", "lab")
     assert late.returncode == 2
     assert "no cluster is called 'lab'; known: none; the log of an earlier one ends: " in late.stderr

@@ -47,6 +47,13 @@ def wait_until(what: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def has_ended(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # a child of this process
+    except psutil.NoSuchProcess:
+        return True
+
+
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for clusters of these tests alone, whose workers can import the tests."""
@@ -63,7 +70,7 @@ def lab(home: Path) -> Iterator[Service]:
     yield service
     if is_service("lab"):
         stop_service("lab")
-    assert not psutil.pid_exists(service.pid) or psutil.Process(service.pid).status() == "zombie"
+    wait_until(lambda: has_ended(service.pid))
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +211,7 @@ def test_runs_share_it_block_for_block(lab: Service, home: Path, store: Path, tm
         driver = FORKING.Process(target=drive, args=(home, store, out, gate))
         driver.start()
         drivers.append(driver)
-        wait_until(lambda n=n_runs: describe_service(lab)["runs"] == [["array", N_BLOCKS]] * n)
+        wait_until(lambda n=n_runs: describe_service(lab)["runs"] == [("array", N_BLOCKS)] * n)
     gate.touch()
     for driver in drivers:
         driver.join(PATIENCE_S)
