@@ -75,8 +75,11 @@ def searchlight(
         As :func:`slcluster.plan`, and where ``out`` holds another analysis.
     StoreError
         ``out`` cannot be written or is being computed elsewhere.
+    FailedBlocksError
+        With ``out``: the estimator failed in some spheres, or blocks took their workers along; names the blocks. The
+        others are done, and going on tries these again.
     BlockError
-        The estimator failed in a sphere; names it.
+        The cluster dropped the work.
 
     Examples
     --------

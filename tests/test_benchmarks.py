@@ -135,6 +135,32 @@ def test_overhead_says_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(missed({**good, **change}, 60, is_quick=False)) == 1
 
 
+def test_the_scheduler_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "scheduler.json"
+    done = _run("scheduler.py", "--out", str(out), "--scratch", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert set(result) >= HEAD
+    assert result["is_complete"] is True
+    assert 1e-5 < result["cpu_s_per_block"]["median"] < 0.1
+    assert 20e6 < result["peak_rss_bytes"]["max"] < 400e6
+    assert f"{result['cpu_s_per_block']['median'] * 1e3:.2f} ms" in done.stdout
+
+
+def test_scheduler_says_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from scheduler import missed
+
+    good = {"is_complete": True, "cpu_s_per_block": {"median": 1.9e-3}, "growth_bytes": {"max": 99e6}}
+    assert missed(good, is_quick=False) == []
+    for change in (
+        {"is_complete": False},
+        {"cpu_s_per_block": {"median": 2e-3}},
+        {"growth_bytes": {"max": 100e6}},
+    ):
+        assert len(missed({**good, **change}, is_quick=False)) == 1
+
+
 def test_the_class_is_beside_nilearns(tmp_path: Path) -> None:
     out = tmp_path / "dropin.json"
     done = _run("dropin.py", "--out", str(out), "--scratch", str(tmp_path))

@@ -186,7 +186,7 @@ def main() -> int:
         for name in given["only"]:
             for row in SCENARIOS[name](bench):
                 _tell("")
-                print(f"{row.what:<34} {row.n:>5}  {row.told}")
+                print(f"{row.what:<34} {row.n:>5}  {row.told}", flush=True)
                 for rule in sorted(set(row.broken)):
                     print(f"    BROKEN {row.broken.count(rule)} times: {rule}")
                 rows.append(row)

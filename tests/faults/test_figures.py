@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
+from tests.faults import __main__ as figures
 from tests.faults import faulty_disk
 from tests.faults.__main__ import ROOT
 from tests.faults.cold import cold
@@ -45,7 +47,7 @@ def test_a_disk_that_fails(tmp_path: Path) -> None:
 
 
 def test_processes_that_compile_at_once(store: Path, tmp_path: Path) -> None:
-    assert cold(store, ["gnb"], 3, tmp_path) == []
+    assert cold(store, ["gnb"], 2, tmp_path) == []
 
 
 def test_workers_that_are_killed_all_the_time(store: Path, undisturbed: xr.Dataset, tmp_path: Path) -> None:
@@ -55,12 +57,25 @@ def test_workers_that_are_killed_all_the_time(store: Path, undisturbed: xr.Datas
 
 
 def test_the_figures_are_printed() -> None:
-    words = ["--only", "kills", "damages", "--bit-flips", "3", "--truncations", "2"]
-    words += ["--driver", "1", "--worker", "1", "--scheduler", "1", "--group", "1"]
+    words = ["--only", "damages", "--bit-flips", "3", "--truncations", "2"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", *words], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 4 + 6 + 1
-    assert lines[-1].startswith("10 kinds of faults, 0 with a broken rule")
+    assert len(lines) == 6 + 1
+    assert lines[0].split()[:5] == ["bit", "flips", "in", "input", "shards"]
+    assert lines[-1].startswith("6 kinds of faults, 0 with a broken rule")
+
+
+def test_a_broken_rule_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = [figures.Row("kept", 3, "all well", []), figures.Row("broken", 2, "", ["one", "two", "one"])]
+    monkeypatch.setitem(figures.SCENARIOS, "disk", lambda bench: iter(rows))
+    monkeypatch.setattr(sys, "argv", ["faults", "--only", "disk", "--out", str(tmp_path / "figures.json")])
+    assert figures.main() == 1
+    printed = capsys.readouterr().out
+    assert "    BROKEN 2 times: one\n    BROKEN 1 times: two\n" in printed
+    assert "2 kinds of faults, 1 with a broken rule" in printed
+    assert [row["n"] for row in json.loads((tmp_path / "figures.json").read_text())] == [3, 2]
