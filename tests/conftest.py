@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 #: Oblique, flipped and anisotropic: nothing about it is the identity.
@@ -49,3 +50,11 @@ def no_broken_client_stays_active() -> Iterator[None]:
         if client is not None and client.status != "running":
             _set_global_client(None)
             pytest.fail(f"the test leaves {client!r}, which is {client.status}, as the active client")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process does nothing more; its parent may not have asked for its exit code yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

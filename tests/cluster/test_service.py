@@ -32,7 +32,7 @@ from slcluster.cluster.serving import launch
 from slcluster.errors import InputError, SlclusterError
 from slcluster.store import write_array_store
 from tests.cluster.gated import Gated
-from tests.conftest import OBLIQUE
+from tests.conftest import OBLIQUE, has_ended
 from tests.faults.driving import FORKING, N_BLOCKS, OPTIONS, same
 from tests.witness import noise_dataset
 
@@ -45,13 +45,6 @@ def wait_until(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.05)
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # a child of this process
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -229,7 +222,7 @@ def test_runs_share_it_block_for_block(lab: Service, home: Path, store: Path, tm
 def test_it_stops_when_nothing_was_computed(home: Path) -> None:
     """Work keeps it, a client that is connected does not."""
     service = launch("brief", "local", workers=1, idle_timeout="2s")
-    children = psutil.Process(service.pid).children(recursive=True)
+    family = [child.pid for child in psutil.Process(service.pid).children(recursive=True)]
     with slc.attach("brief") as client:
         assert client.submit(time.sleep, 4).result() is None
         assert service.state == "running"
@@ -238,7 +231,7 @@ def test_it_stops_when_nothing_was_computed(home: Path) -> None:
     wait_until(lambda: service.state == "gone")
     assert not service.credentials.exists()
     assert [path.name for path in service_folder("brief").iterdir()] == ["log"]
-    assert not psutil.wait_procs(children, timeout=60)[1]
+    wait_until(lambda: all(map(has_ended, family)))
     with pytest.raises(InputError, match=r"the log of an earlier one ends: .* brief stopped: no work for 2s"):
         slc.attach("brief")
     assert [each.name for each in list_services()] in (["lab"], [])
