@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("speed", "compare", "dropin", "overhead", "ingest")
+BENCHMARKS = ("speed", "compare", "dropin", "overhead", "ingest", "tls")
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ from slcluster.store.result import (
     read_result_attrs,
 )
 
-__all__ = ["Status", "as_stored", "create", "open_result", "status", "stored_plan"]
+__all__ = ["Status", "as_stored", "create", "open_result", "results_in", "status", "stored_plan"]
 
 #: Attributes that only the store needs.
 _INTERNAL = (
@@ -350,3 +350,19 @@ def status(path: str | Path) -> Status:
         blocks_per_s=rate,
         seconds_left=left,
     )
+
+
+def results_in(path: str | Path) -> list[Path]:
+    """The result store at a path, or those in the folder there; none where nothing is."""
+    path = Path(path).expanduser()
+    if (path / "zarr.json").exists():
+        return [path] if _is_result(path / "zarr.json") else []
+    return sorted(child.parent for child in path.glob("*/zarr.json") if _is_result(child))
+
+
+def _is_result(metadata: Path) -> bool:
+    try:
+        kind: str | None = json.loads(metadata.read_text())["attributes"]["slcluster"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return kind == "result"

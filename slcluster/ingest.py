@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["ingest"]
+__all__ = ["ingest", "preview"]
 
 PathLike = str | os.PathLike[str]
 
@@ -109,39 +109,109 @@ def ingest(
     (('x', 'y', 'z', 'sample'), dtype('int16'))
     """
     tell = listener(progress)
-    budget = parse_bytes(memory_budget, "memory_budget")
     check_target(store, overwrite)
-    inputs = find_inputs(bold, subject, wants_events=labels is None and events is None)
-    shape, storage = inputs.shape, _storage(inputs.headers)
-    n_slab = _slab_samples(shape, storage.dtype, budget)
-    inside = read_inputs_mask(mask, inputs)
-    tr_s = repetition_time(tr, inputs)
-    columns = sample_columns(
-        inputs,
-        labels=labels,
-        events=inputs.events if events is None else events,
-        label_column=label_column,
-        run_column=run_column,
-        tr_s=tr_s,
-        shift_s=shift_s,
+    request = _Request.read(
+        bold, mask, labels, events, label_column, run_column, tr, shift_s, subject, memory_budget
     )
-    columns = storable_columns(columns)
+    inputs, storage, shape = request.inputs, request.storage, request.inputs.shape
     with subject_writer(
         store,
         shape=shape,
         dtype=storage.dtype,
-        shard=(*shape[:3], n_slab),
+        shard=(*shape[:3], request.n_slab),
         scale=storage.scale,
         overwrite=overwrite,
     ) as writer:
-        summary = _stream(inputs.headers, n_slab, writer, storage, tell)
+        summary = _stream(inputs.headers, request.n_slab, writer, storage, tell)
         path = writer.finish(
-            volumes={"mask": inside, "mean": summary.mean, "nonfinite": summary.nonfinite},
+            volumes={"mask": request.mask, "mean": summary.mean, "nonfinite": summary.nonfinite},
             affine=inputs.headers[0].affine,
-            columns=columns,
-            attrs=_attrs(inputs, summary, tr_s),
+            columns=request.columns,
+            attrs=_attrs(inputs, summary, request.tr_s),
         )
     return open_store(path)
+
+
+def preview(
+    bold: PathLike | Sequence[PathLike],
+    *,
+    mask: Any,
+    labels: PathLike | pd.DataFrame | None = None,
+    events: PathLike | pd.DataFrame | Sequence[PathLike | pd.DataFrame] | None = None,
+    label_column: str | None = None,
+    run_column: str | None = None,
+    tr: float | None = None,
+    shift_s: float = 0.0,
+    subject: str | None = None,
+    memory_budget: str | int = "512MB",
+) -> xr.Dataset:
+    """The subject that :func:`ingest` would write, with zeros for voxels: enough to plan an analysis on.
+
+    Reads headers, tables and masks. Parameters and errors are those of :func:`ingest`.
+
+    Returns
+    -------
+    xarray.Dataset
+        A subject in memory, whose ``bold`` is lazy and 0.
+    """
+    import dask.array as da
+
+    from slcluster.schema import subject_dataset
+
+    request = _Request.read(
+        bold, mask, labels, events, label_column, run_column, tr, shift_s, subject, memory_budget
+    )
+    dtype = np.dtype(np.float64) if request.storage.scale else request.storage.dtype
+    return subject_dataset(
+        da.zeros(request.inputs.shape, dtype=dtype),
+        affine=request.inputs.headers[0].affine,
+        mask=request.mask,
+        subject=request.inputs.subject,
+        **request.columns,
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of ingest, checked against the files and each other. No sample has been read."""
+
+    inputs: Inputs
+    storage: _Storage
+    n_slab: int
+    mask: np.ndarray
+    columns: dict[str, Any]
+    tr_s: float | None
+
+    @classmethod
+    def read(
+        cls,
+        bold: Any,
+        mask: Any,
+        labels: Any,
+        events: Any,
+        label_column: str | None,
+        run_column: str | None,
+        tr: float | None,
+        shift_s: float,
+        subject: str | None,
+        memory_budget: str | int,
+    ) -> _Request:
+        budget = parse_bytes(memory_budget, "memory_budget")
+        inputs = find_inputs(bold, subject, wants_events=labels is None and events is None)
+        storage = _storage(inputs.headers)
+        n_slab = _slab_samples(inputs.shape, storage.dtype, budget)
+        inside = read_inputs_mask(mask, inputs)
+        tr_s = repetition_time(tr, inputs)
+        columns = sample_columns(
+            inputs,
+            labels=labels,
+            events=inputs.events if events is None else events,
+            label_column=label_column,
+            run_column=run_column,
+            tr_s=tr_s,
+            shift_s=shift_s,
+        )
+        return cls(inputs, storage, n_slab, inside, storable_columns(columns), tr_s)
 
 
 def _attrs(inputs: Inputs, summary: _Summary, tr_s: float | None) -> dict[str, Any]:

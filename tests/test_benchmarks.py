@@ -187,6 +187,22 @@ def test_a_process_that_fails_says_why(measure: ModuleType, tmp_path: Path) -> N
         measure.measure_process(_script(tmp_path, "raise ValueError('no such luck')"))
 
 
+def test_tls_is_compared_with_plain_connections(tmp_path: Path) -> None:
+    out = tmp_path / "tls.json"
+    done = _run("tls.py", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert set(result) >= HEAD
+    assert result["maps_equal"] is True
+    assert {way: len(runs) for way, runs in result["runs"].items()} == {"tcp": 1, "tls": 1}
+    search = {way: runs[0]["report"]["stages"]["search"] for way, runs in result["runs"].items()}
+    for kind in ("wall_s", "cpu_s"):
+        assert result[f"search_{kind}_ratio"]["median"] == pytest.approx(
+            search["tls"][kind] / search["tcp"][kind]
+        )
+    assert "maps equal in every bit: yes" in done.stdout
+
+
 def test_a_process_that_hangs_is_ended_with_its_children(measure: ModuleType, tmp_path: Path) -> None:
     import psutil
 

@@ -39,8 +39,14 @@ _COMMANDS = {
     "fscore": ("subject", "Map the one-way ANOVA F between conditions."),
     "export": ("results", "Write a result's maps as NIfTI with sidecars."),
     "plot": ("results", "Draw a result's map over the mean image."),
+    "submit": ("submitting", "Leave a searchlight to a cluster and go."),
+    "logs": ("submitting", "Show what the jobs of a submitted run print."),
+    "cancel": ("submitting", "Call a submitted run off; it can be resumed."),
     "cluster": ("clusters", "Try a cluster, or keep one running under a name."),
 }
+
+#: Commands that our own job scripts call, and nobody else.
+_INTERNAL = {"coordinate": ("submitting", "")}
 
 
 class _Commands(click.Group):
@@ -50,13 +56,14 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        known = {**_COMMANDS, **_INTERNAL}
+        if name not in known:
             return None
-        command: click.Command = getattr(import_module(f"slcluster.cli.{_COMMANDS[name][0]}"), name)
+        command: click.Command = getattr(import_module(f"slcluster.cli.{known[name][0]}"), name)
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+        if args[0] not in {**_COMMANDS, **_INTERNAL} and not args[0].startswith("-"):
             import difflib
 
             close = difflib.get_close_matches(args[0], _COMMANDS, n=1)

@@ -11,7 +11,8 @@ import click
 
 from slcluster.cli.clusters import describe
 from slcluster.cli.files import shown, write_all
-from slcluster.cli.options import Sectioned, common, flags_of, imports, job_of, model_of
+from slcluster.cli.options import Sectioned, common, flags_of, given, imports, job_of, model_of
+from slcluster.cli.submitting import single_job, submit_again
 from slcluster.errors import InputError, SlclusterError, StorePathError
 from slcluster.jobs import AnalysisOptions, ClusterOptions, IngestOptions, Job, OutputOptions, SelectOptions
 from slcluster.jobs.paths import below, usable_subject
@@ -19,7 +20,7 @@ from slcluster.jobs.paths import below, usable_subject
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["plan", "resume", "run_job", "searchlight"]
+__all__ = ["check_job", "plan", "resume", "resume_results", "run_job", "searchlight"]
 
 #: Maps of one result that its last line speaks of.
 _MAPS_TOLD = 6
@@ -81,21 +82,42 @@ def searchlight(ctx: click.Context, inputs: tuple[str, ...], dry_run: bool, **fl
 @click.command(cls=Sectioned, short_help="Go on with an interrupted result.")
 @click.argument("results", nargs=-1, required=True, metavar="RESULT...")
 @flags_of(ClusterOptions)
+@click.option(
+    "--submit",
+    "to_queue",
+    is_flag=True,
+    help="Leave it to the cluster, as slcluster submit does; to the one it was submitted to before, or --cluster.",
+)
+@single_job
 @common
 @click.pass_context
-def resume(ctx: click.Context, results: tuple[str, ...], **flags: Any) -> None:
+def resume(
+    ctx: click.Context, results: tuple[str, ...], to_queue: bool, single_job: bool, **flags: Any
+) -> None:
     """Go on with an interrupted result, from its store alone. Blocks that are done stay done.
 
     \b
     Examples:
       slcluster resume maps.zarr
       slcluster resume maps.zarr --cluster slurm.yaml --workers 32
+      slcluster resume maps.zarr --submit
     """
+    options = model_of(ClusterOptions, flags)
+    if to_queue:
+        for path in results:
+            submit_again(path, given(ClusterOptions, flags), single_job)
+        return
+    if single_job:
+        raise click.UsageError("--single-job goes with --submit", ctx)
+    resume_results(results, options, ctx.meta["progress"])
+
+
+def resume_results(results: Sequence[str | Path], options: ClusterOptions, progress: Any) -> None:
+    """Go on with results that are not finished, and say what came out of all."""
     from slcluster.durable import check_out
     from slcluster.searchlight import open_result, status
     from slcluster.searchlight import resume as go_on
 
-    options = model_of(ClusterOptions, flags)
     unfinished = [path for path in results if not status(path).is_finished]
     for path in unfinished:
         check_out(path)
@@ -105,7 +127,34 @@ def resume(ctx: click.Context, results: tuple[str, ...], **flags: Any) -> None:
     if unfinished:
         with _connected(options, unfinished) as client:
             for path in unfinished:
-                click.echo(_summary(go_on(path, client=client, progress=ctx.meta["progress"]), path))
+                click.echo(_summary(go_on(path, client=client, progress=progress), path))
+
+
+def check_job(job: Job) -> list[Any]:
+    """The plans of a job, also of a subject that is not ingested yet. Computes nothing, writes nothing.
+
+    Raises
+    ------
+    SlclusterError
+        What the job would fail with later, as far as that shows before samples are read: inputs that do not fit,
+        a plan that cannot be, a place where no result can be.
+    """
+    from slcluster.durable import check_out
+
+    if job.out is None:
+        raise InputError("--out is missing: where the result store goes")
+    is_there = [path.exists() for path in job.store]
+    subjects = [
+        _subject(job, path) if there else _preview(job, path)
+        for path, there in zip(job.store, is_there, strict=True)
+    ]
+    plans = [
+        _planned(job, subject, is_preview=not there)
+        for subject, there in zip(subjects, is_there, strict=True)
+    ]
+    for target, plan, there in zip(_targets(job, subjects), plans, is_there, strict=True):
+        check_out(target, plan=plan if there else None)
+    return plans
 
 
 def run_job(job: Job, progress: Any) -> list[xr.Dataset]:
@@ -158,18 +207,36 @@ def _subject(job: Job, path: Path) -> xr.Dataset:
     return select(open_store(path), **job.select_arguments())
 
 
-def _planned(job: Job, subject: xr.Dataset) -> Any:
+def _preview(job: Job, path: Path) -> xr.Dataset:
+    """The subject that would be ingested to a path, without its samples."""
+    from slcluster.ingest import preview
+    from slcluster.store import select
+
+    if job.bold is None:
+        return _subject(job, path)  # says that nothing is there
+    _refuse_several(job)
+    return select(preview(**job.ingest_arguments()), **job.select_arguments())
+
+
+def _planned(job: Job, subject: xr.Dataset, *, is_preview: bool = False) -> Any:
     from slcluster.planner import plan
 
-    return plan(subject, **job.plan_arguments())
+    # A preview has no samples that could be non-finite.
+    arguments = {**job.plan_arguments(), **({"nonfinite": "zero"} if is_preview else {})}
+    return plan(subject, **arguments)
+
+
+def _refuse_several(job: Job) -> None:
+    if len(job.store) > 1:
+        raise InputError(
+            f"--bold is of one subject, but there are {len(job.store)} stores; ingest each by itself"
+        )
 
 
 def _subjects(job: Job, progress: Any) -> list[xr.Dataset]:
     """All subjects, ingested where asked."""
-    if job.bold is not None and len(job.store) > 1:
-        raise InputError(
-            f"--bold is of one subject, but there are {len(job.store)} stores; ingest each by itself"
-        )
+    if job.bold is not None:
+        _refuse_several(job)
     subjects = []
     for path in job.store:
         if job.bold is not None and not path.exists():
@@ -246,6 +313,7 @@ def _dry_run(job: Job) -> None:
     for path in job.store:
         if job.bold is not None and not path.exists():
             click.echo(f"{path} would be written from {', '.join(map(str, job.bold))}")
+            click.echo(_planned(job, _preview(job, path), is_preview=True))
         else:
             click.echo(_planned(job, _subject(job, path)))
     click.echo(f"\n{describe(job)}")

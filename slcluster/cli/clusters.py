@@ -130,9 +130,8 @@ def start(
     from slcluster.cluster.serving import launch, serve
 
     options = model_of(_Stays, {**flags, "cluster": profile, "idle_timeout": idle_timeout})
-    arguments = options.connect_arguments()
+    arguments = options.profile_arguments()
     profile = arguments.pop("cluster")
-    arguments.pop("credentials", None)
     if foreground:
         serve(name, profile, idle_timeout=idle_timeout, log_file=log, **arguments)
         return
@@ -240,8 +239,8 @@ def describe(options: ClusterOptions) -> str:
         return f"the scheduler at {options.cluster}, which runs already"
     if is_service(options.cluster):
         return f"the cluster {options.cluster}, which runs already; see slcluster cluster list"
-    arguments = options.connect_arguments()
-    where, _ = arguments.pop("cluster"), arguments.pop("credentials")
+    arguments = options.profile_arguments()
+    where = arguments.pop("cluster")
     profile = load_profile(where, **arguments)
     if isinstance(profile, LocalProfile):
         n_workers = profile.workers or "one for each core"

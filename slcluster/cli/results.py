@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slcluster.archive import results_in
 from slcluster.cli.options import common
 from slcluster.errors import StorePathError
 
@@ -36,18 +37,25 @@ _fill = click.option(
 def status(results: tuple[str, ...], as_json: bool) -> None:
     """Say how far a result is: blocks done, rate, who computes it. Reads the store alone, also during the run.
 
-    RESULT is a result store, or the folder of several.
+    RESULT is a result store, or the folder of several. Of a run that was submitted also: what the queue says of its
+    jobs, what it failed with, and how to reach its dashboard; before there is a result, too.
 
     \b
     Examples:
       slcluster status maps.zarr
       watch slcluster status results/
     """
+    from slcluster.jobs.folder import RunFolder
+    from slcluster.jobs.situation import situation
     from slcluster.searchlight import status as how_far
 
-    for path in _stores(results):
-        found = how_far(path)
-        click.echo(json.dumps(dataclasses.asdict(found)) if as_json else found)
+    for name in results:
+        run = RunFolder.beside(name)
+        left = situation(run) if run.exists else None
+        for found in map(how_far, _stores(name, may_lack=run.exists)):
+            click.echo(json.dumps(dataclasses.asdict(found)) if as_json else found)
+        if left is not None:
+            click.echo(json.dumps(dataclasses.asdict(left)) if as_json else left)
 
 
 @click.command(short_help="Write a result's maps as NIfTI with sidecars.")
@@ -165,24 +173,12 @@ def _mean(result: str, store: str | None) -> xr.DataArray | None:
     return None
 
 
-def _stores(results: tuple[str, ...]) -> list[Path]:
-    """Result stores that were named, or that lie in a folder that was named."""
-    paths = []
-    for name in results:
-        path = Path(name).expanduser()
-        if not path.is_dir() or (path / "zarr.json").exists():
-            paths.append(path)
-            continue
-        inside = sorted(child.parent for child in path.glob("*/zarr.json") if _is_result(child))
-        if not inside:
-            raise StorePathError(f"no result in {path}")
-        paths += inside
-    return paths
-
-
-def _is_result(metadata: Path) -> bool:
-    try:
-        kind: str | None = json.loads(metadata.read_text())["attributes"]["slcluster"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return kind == "result"
+def _stores(name: str, *, may_lack: bool) -> list[Path]:
+    """The result store that was named, or those that lie in a folder that was named."""
+    path = Path(name).expanduser()
+    if (path / "zarr.json").exists() or not (path.is_dir() or may_lack):
+        return [path]
+    inside = results_in(path)
+    if not inside and not may_lack:
+        raise StorePathError(f"no result in {path}")
+    return inside

@@ -16,11 +16,11 @@ from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
-from slcluster.cluster.queues import Watch
 from slcluster.cluster.security import Credentials, load_credentials
 from slcluster.cluster.service import client_of, find_service, is_service
 from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
+from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
 
 __all__ = [

@@ -15,6 +15,7 @@ from slcluster.cluster.kinds import BatchProfile, HTCondorProfile
 from slcluster.cluster.listening import issue_for, job_credentials, job_flags, listening_host, refuse_plain
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
+from slcluster.cluster.queues import queue_of
 from slcluster.cluster.security import Credentials
 from slcluster.cluster.settings import DASHBOARD, dask_settings, job_environment, network_settings, teaching
 from slcluster.cluster.submission import check_python, check_submission
@@ -139,7 +140,7 @@ def start_batch(profile: BatchProfile, credentials: Credentials | None = None) -
     try:
         refuse_plain(cluster.scheduler_address)
         log.info("the scheduler listens on %s", cluster.scheduler_address)
-        check_submission(system, cluster.job_script())
+        check_submission(profile.kind, cluster.job_script())
         _submit(cluster, profile)
     except BaseException:
         cluster.close()
@@ -155,7 +156,7 @@ def _submit(cluster: Any, profile: BatchProfile) -> None:
     cluster.sync(cluster._correct_state)
     if not any(job.job_id for job in cluster.workers.values()):
         raise InputError(
-            f"{SYSTEMS[profile.kind].title} refuses the job: {cluster.refused}; see the script with --dry-run"
+            f"{queue_of(profile.kind).title} refuses the job: {cluster.refused}; see the script with --dry-run"
         )
     if profile.adapt:
         cluster.adapt(

@@ -28,14 +28,6 @@ def home_folder() -> Path:
         It belongs to somebody else, others can read it, or it is not a folder.
     StoreError
         It cannot be made.
-
-    Examples
-    --------
-    >>> import os, stat, tempfile
-    >>> os.environ["SLCLUSTER_HOME"] = os.path.join(tempfile.mkdtemp(), "home")
-    >>> stat.filemode(home_folder().stat().st_mode)
-    'drwx------'
-    >>> del os.environ["SLCLUSTER_HOME"]
     """
     return private_folder(os.environ.get("SLCLUSTER_HOME") or Path.home() / ".slcluster")
 
@@ -58,6 +50,13 @@ def private_folder(path: str | Path) -> Path:
         It belongs to somebody else, others can read it, or it is not a folder.
     StoreError
         It cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> made = private_folder(tempfile.mkdtemp() + "/mine")
+    >>> stat.filemode(made.stat().st_mode)
+    'drwx------'
     """
     path = Path(path).expanduser().absolute()
     try:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from slcluster.cluster.quantities import Duration, Size, Walltime
+from slcluster.cluster.quantities import Duration, Environment, Size, Walltime
 
 __all__ = [
     "KINDS",
     "Adapt",
     "BaseProfile",
     "BatchProfile",
+    "Coordinator",
     "GatewayProfile",
     "HTCondorProfile",
     "KubernetesProfile",
@@ -55,26 +56,10 @@ class BaseProfile(_Strict):
     kind: str
     workers: PositiveInt | None = None
     """worker processes in all"""
-    local_directory: str | None = None
-    """fast local disk for what workers spill"""
-    environment: dict[str, str] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=dict)
     """variables set for the workers, as they are written here"""
     extra: dict[str, Any] = Field(default_factory=dict)
     """passed on to the Dask cluster class"""
-
-    @field_validator("environment", mode="before")
-    @classmethod
-    def _as_text(cls, value: Any) -> Any:
-        """Numbers need no quotes: a variable is text anyway."""
-        if not isinstance(value, dict):
-            return value
-        odd = [name for name in value if not str(name).isidentifier()]
-        if odd:
-            raise ValueError(f"{odd[0]!r} is not the name of a variable")
-        return {
-            name: str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item
-            for name, item in value.items()
-        }
 
 
 class LocalProfile(BaseProfile):
@@ -85,6 +70,8 @@ class LocalProfile(BaseProfile):
     """threads of each worker"""
     memory: Size | None = None
     """memory of each worker; an even share of the machine's where not given"""
+    local_directory: str | None = None
+    """fast local disk for what workers spill"""
     start_timeout: Duration = "60s"
     """how long to wait for workers, at the start and after losing all of them"""
 
@@ -102,6 +89,23 @@ class _Elsewhere(BaseProfile):
         return self
 
 
+class Coordinator(_Strict):
+    """The batch job that leads a submitted run, where it differs from the jobs of its workers."""
+
+    cores: PositiveInt = 1
+    """cores of its job"""
+    memory: Size = "2GB"
+    """memory of its job"""
+    walltime: Walltime | None = None
+    """of its job; that of the workers' jobs where not given. A run that takes longer goes on in a follow-up job"""
+    queue: str | None = None
+    """queue or partition; that of the workers' jobs where not given"""
+    directives: list[str] | None = None
+    """further options of the batch system; those of the workers' jobs where not given"""
+    reserve: Duration | None = None
+    """how long before its walltime it stops; two minutes, or a sixth of a short walltime, where not given"""
+
+
 class BatchProfile(_Elsewhere):
     """Workers in batch jobs, as dask-jobqueue submits them. Each job holds ``processes`` workers."""
 
@@ -117,6 +121,8 @@ class BatchProfile(_Elsewhere):
     """queue or partition; the site's default where not given"""
     account: str | None = None
     """account or project that pays"""
+    local_directory: str | None = None
+    """fast local disk for what workers spill"""
     interface: str | None = None
     """network interface that the nodes reach this machine by, such as ib0; by the address of its name else"""
     tls: bool = True
@@ -133,6 +139,8 @@ class BatchProfile(_Elsewhere):
     """interpreter on the nodes; the one that submits where not given"""
     start_timeout: Duration = "1h"
     """how long jobs may wait in the queue before the analysis gives up"""
+    coordinator: Coordinator = Field(default_factory=Coordinator)
+    """the job that leads a run which was left to the cluster with slcluster submit"""
 
     @model_validator(mode="after")
     def _whole_threads(self) -> BatchProfile:
@@ -232,6 +240,8 @@ class KubernetesProfile(_Elsewhere):
     """cores of a worker, one thread each"""
     memory: Size = "2GB"
     """memory of a worker"""
+    local_directory: str | None = None
+    """fast local disk for what workers spill"""
     start_timeout: Duration = "10m"
     """how long pods may wait before the analysis gives up"""
 

@@ -1,14 +1,14 @@
-"""Amounts as profiles say them: text with a unit, checked when it is read."""
+"""Values as profiles say them, such as text with a unit, checked when they are read."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from dask.utils import parse_bytes, parse_timedelta
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-__all__ = ["Duration", "Size", "Walltime", "walltime_s"]
+__all__ = ["Duration", "Environment", "Size", "Walltime", "walltime_s"]
 
 #: [days-]hours:minutes:seconds, or days-hours. Two parts alone are minutes to Slurm and hours to LSF.
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)|(\d+)-(\d+)")
@@ -73,6 +73,24 @@ def _walltime(text: str) -> str:
     return text
 
 
+def _variables(value: Any) -> Any:
+    """Numbers need no quotes: a variable is text anyway."""
+    if not isinstance(value, dict):
+        return value
+    odd = [name for name in value if not str(name).isidentifier()]
+    if odd:
+        raise ValueError(f"{odd[0]!r} is not the name of a variable")
+    return {
+        name: str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item
+        for name, item in value.items()
+    }
+
+
 Size = Annotated[str, AfterValidator(_size)]
 Duration = Annotated[str, AfterValidator(_duration)]
 Walltime = Annotated[str, AfterValidator(_walltime)]
+Environment = Annotated[
+    dict[str, str],
+    BeforeValidator(_variables),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number"]}}),
+]

@@ -10,7 +10,8 @@ import tempfile
 from importlib import metadata
 
 from slcluster.cluster.kinds import BatchProfile
-from slcluster.cluster.systems import System
+from slcluster.cluster.queues import queue_of
+from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError
 
 __all__ = ["check_python", "check_submission"]
@@ -48,7 +49,7 @@ def check_python(profile: BatchProfile) -> None:
         raise InputError(f"python: {python} has slcluster {theirs}, this process {ours}; install the same")
 
 
-def check_submission(system: System, script: str) -> None:
+def check_submission(kind: str, script: str) -> None:
     """Ask the batch system, where it answers such questions, whether it would take a job.
 
     Raises
@@ -56,10 +57,11 @@ def check_submission(system: System, script: str) -> None:
     InputError
         There is no such system here, or it would not.
     """
+    system, title = SYSTEMS[kind], queue_of(kind).title
     submit = shutil.which(system.submit)
     if submit is None:
         raise InputError(
-            f"{system.submit} is not on the PATH; start this on a machine that submits to {system.title}, "
+            f"{system.submit} is not on the PATH; start this on a machine that submits to {title}, "
             "or look with --dry-run"
         )
     if not system.has_test:
@@ -72,5 +74,5 @@ def check_submission(system: System, script: str) -> None:
         )
     if answer.returncode:
         raise InputError(
-            f"{system.title} refuses the job: {' '.join(answer.stderr.split())}; see the script with --dry-run"
+            f"{title} refuses the job: {' '.join(answer.stderr.split())}; see the script with --dry-run"
         )

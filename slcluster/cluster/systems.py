@@ -36,14 +36,10 @@ class System:
 
     Attributes
     ----------
-    title : str
-        Its name for people.
     module, job, cluster : str
         Where dask-jobqueue has it.
     submit : str
         The command that must be on the PATH.
-    listing : str
-        Shell command that lists the unfinished jobs of ``{user}``, one a line, each beginning with its number.
     directives : tuple of str
         Options of every job. A job that the system starts again would join as a second worker of the same name.
     logs : tuple of str
@@ -57,15 +53,16 @@ class System:
     has_test : bool
         Whether ``submit --test-only SCRIPT`` asks what it thinks of a job.
     stuck : str
-        Regular expression of a listed job that will never start.
+        Regular expression of what its queue says of a job that will never start.
+    why : tuple of str
+        Words of the command that says why ``{job}`` waits, and the regular expression of the reason in it; empty
+        where the queue says it anyway.
     """
 
-    title: str
     module: str
     job: str
     cluster: str
     submit: str
-    listing: str
     directives: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
     written: Callable[[int], str] = _clock
@@ -73,6 +70,7 @@ class System:
     booked: Callable[[Any], dict[str, Any]] = _nothing
     has_test: bool = False
     stuck: str = "(?!)"
+    why: tuple[str, ...] = ()
 
     def walltime(self, profile: BatchProfile) -> str:
         """The profile's walltime as this system's job scripts write it."""
@@ -107,71 +105,62 @@ def _limits_of_htcondor(profile: HTCondorProfile) -> dict[str, Any]:
 
 SYSTEMS: dict[str, System] = {
     "slurm": System(
-        "Slurm",
         "slurm",
         "SLURMJob",
         "SLURMCluster",
         submit="sbatch",
-        listing="squeue -h -u {user} -o '%i %P %T %r'",
         directives=("--no-requeue",),
         logs=("-o {folder}/slcluster-%j.out", "-e {folder}/slcluster-%j.err"),
         written=_days_and_clock,
         has_test=True,
     ),
     "pbs": System(
-        "PBS",
         "pbs",
         "PBSJob",
         "PBSCluster",
         submit="qsub",
-        listing="qstat -u {user}",
         # Without -S the login shell runs the script, and export is not a word of every shell.
         directives=("-r n", "-S /bin/bash"),
         logs=("-j oe", "-o {folder}/"),
+        why=("qstat", "-f", "{job}", r"^\s*comment = (.+)"),
     ),
     "sge": System(
-        "Grid Engine",
         "sge",
         "SGEJob",
         "SGECluster",
         submit="qsub",
-        listing="qstat -u {user}",
         directives=("-r n", "-S /bin/bash"),
         logs=("-o {folder}/",),  # -j y is dask-jobqueue's
         pays="project",
         booked=_slots_of_sge,
-        stuck=r"\sE\w*qw\s",
+        stuck="^E",
+        why=("qstat", "-j", "{job}", r"^scheduling info:\s*(.+)"),
     ),
     "lsf": System(
-        "LSF",
         "lsf",
         "LSFJob",
         "LSFCluster",
         submit="bsub",
-        listing="bjobs -w -u {user}",
         directives=("-rn",),
         logs=("-o {folder}/slcluster-%J.out", "-e {folder}/slcluster-%J.err"),
         written=_hours_and_minutes,
+        why=("bjobs", "-p", "{job}", r"^ +(\S.+);"),
         pays="project",
     ),
     "oar": System(
-        "OAR",
         "oar",
         "OARJob",
         "OARCluster",
         submit="oarsub",
-        listing="oarstat -u {user}",
         logs=("-O {folder}/slcluster-%jobid%.out", "-E {folder}/slcluster-%jobid%.err"),
         pays="project",
         booked=_memory_of_oar,
     ),
     "htcondor": System(
-        "HTCondor",
         "htcondor",
         "HTCondorJob",
         "HTCondorCluster",
         submit="condor_submit",
-        listing="condor_q -nobatch {user}",
         logs=(
             "Output = {folder}/slcluster-$(ClusterId).out",
             "Error = {folder}/slcluster-$(ClusterId).err",
@@ -180,6 +169,6 @@ SYSTEMS: dict[str, System] = {
             "Stream_Error = True",
         ),
         booked=_limits_of_htcondor,
-        stuck=r"\sH\s",
+        stuck="^5$",
     ),
 }

@@ -9,7 +9,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
-from slcluster.cluster.queues import Watch
+from slcluster.cluster.watching import Watch
 from slcluster.errors import SlclusterError
 
 __all__ = ["await_workers"]

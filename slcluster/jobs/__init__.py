@@ -276,6 +276,11 @@ class AnalysisOptions(_Options):
     def model_post_init(self, context: Any) -> None:
         self._allowed = _packages(context)
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that the user let this job name classes of."""
+        return self._allowed
+
     @field_validator("radius_mm")
     @classmethod
     def _some_size(cls, radius_mm: float | None, info: ValidationInfo) -> float | None:
@@ -314,6 +319,10 @@ class ClusterOptions(_Options):
         """Keyword arguments of :func:`slcluster.cluster.connect`."""
         return self._chosen(ClusterOptions)
 
+    def profile_arguments(self) -> dict[str, Any]:
+        """Those that make a profile, ``cluster`` first; credentials are of clusters that run already."""
+        return {name: value for name, value in self.connect_arguments().items() if name != "credentials"}
+
 
 class OutputOptions(_Options):
     """Where results go."""
@@ -341,7 +350,9 @@ class Job(ClusterOptions, OutputOptions, AnalysisOptions, SelectOptions, IngestO
         return {**super().plan_arguments(), "memory_limit": self.memory_limit or self.memory}
 
 
-def load_job(path: str | Path, *, allow_import: Sequence[str] = (), **changes: Any) -> Job:
+def load_job(
+    path: str | Path, *, allow_import: Sequence[str] = (), is_checked: bool = False, **changes: Any
+) -> Job:
     """Read and check a job file.
 
     Parameters
@@ -351,6 +362,8 @@ def load_job(path: str | Path, *, allow_import: Sequence[str] = (), **changes: A
     allow_import : sequence of str
         Packages, besides scikit-learn, whose classes the file may name. They are imported: it is for the user to
         say so, and no key of the file.
+    is_checked : bool
+        The file is the copy that was made of a checked job when it was submitted, which lies elsewhere.
     **changes
         Keys to take from here instead. Relative paths start at the current folder; they may lead anywhere.
 
@@ -380,7 +393,8 @@ def load_job(path: str | Path, *, allow_import: Sequence[str] = (), **changes: A
         flags=frozenset(changes),
         context={"base": document.path.parent, "allow_import": allow_import},
     )
-    _refuse_writing_outside(job, document, frozenset(changes))
+    if not is_checked:
+        _refuse_writing_outside(job, document, frozenset(changes))
     return job
 
 

@@ -56,7 +56,7 @@ def build_object(description: Any, home: str = "", packages: Collection[str] = (
     refuse_caches(kind, params)
     try:
         made = kind(**{name: _parameter(value, packages) for name, value in params.items()})
-        if hasattr(made, "_validate_params"):
+        if hasattr(made, "_parameter_constraints"):
             made._validate_params()  # else scikit-learn looks at them in fit, on a worker
     except InputError:
         raise

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numpy as np
@@ -168,7 +168,7 @@ def read_constants(path: str | Path) -> dict[str, np.ndarray]:
         As :func:`read_result_attrs`, or an array is damaged.
     """
     names = read_result_attrs(path)["constants"]
-    group: Any = zarr.open_group(path, mode="r", zarr_format=3)
+    group = _opened(path, "r")
     found: dict[str, np.ndarray] = {}
     for name in names:
         try:
@@ -257,10 +257,18 @@ def _made(path: Path) -> tuple[int, int]:
     return about.st_ino, about.st_mtime_ns
 
 
+def _opened(path: str | Path, mode: Literal["r", "r+"]) -> Any:
+    """The root group. A codec that Zarr does not know (pickles, of old formats) is refused here."""
+    try:
+        return zarr.open_group(path, mode=mode, zarr_format=3)
+    except ValueError as error:
+        raise StoreError(f"cannot open {path}: {one_line(error)}") from error
+
+
 @lru_cache(maxsize=8)
 def _handles(path: str, inode: int, mtime_ns: int) -> tuple[dict[str, Any], str]:
     """Writing handles of the per-block arrays and the store's id, opened once a process."""
-    group = zarr.open_group(path, mode="r+", zarr_format=3)
+    group = _opened(path, "r+")
     return {name: _keeping_empty(group[name]) for name in BLOCK_ARRAYS}, str(group.attrs["store_id"])
 
 

@@ -16,6 +16,7 @@ from slcluster.cli import cli
 from slcluster.cluster.batch import _job_options, job_script, lifetime_s, make_job
 from slcluster.cluster.kinds import KINDS
 from slcluster.cluster.profiles import load_profile
+from slcluster.cluster.security import issue_credentials
 from slcluster.cluster.systems import SYSTEMS
 from slcluster.errors import InputError
 
@@ -54,7 +55,9 @@ def test_the_whole_job_script(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_every_key_of_a_batch_system_is_in_its_script(kind: str) -> None:
     keys = set(yaml.safe_load((SCRIPTS / f"{kind}.yaml").read_text()))
-    assert set(KINDS[kind].model_fields) - keys == {"adapt", "start_timeout"} | ({"queue"} - keys)
+    assert set(KINDS[kind].model_fields) - keys == {"adapt", "start_timeout", "coordinator"} | (
+        {"queue"} - keys
+    )
 
 
 def test_flags_change_the_script() -> None:
@@ -69,12 +72,13 @@ def test_flags_change_the_script() -> None:
 def test_the_cluster_submits_the_script_of_the_dry_run(kind: str, profile: Path) -> None:
     text = (SCRIPTS / f"{kind}.yaml").read_text().replace("interface: ib0", "interface: lo")
     profile.write_text(text.replace(", scheduler_options: {port: 8786}", ""))
-    options = _job_options(load_profile(profile))
+    options = _job_options(load_profile(profile), "127.0.0.1", issue_credentials(profile.parent / "tls"))
     with replacing_cluster(kind)(
         scheduler_options={"dashboard_address": "127.0.0.1:0"}, **options
     ) as cluster:
         real = cluster.job_script().replace("dummy-name", "slcluster-worker")
-    real = re.sub(r"tcp://[0-9.:]+", "tcp://<scheduler>:<port>", real)
+    real = re.sub(r"tls://[0-9.:]+", "tls://<scheduler>:<port>", real)
+    real = real.replace(f"{profile.parent}/tls/", "/shared/me/tls/<run>/")
     assert real == job_script(profile)
 
 

@@ -15,8 +15,9 @@ import pytest
 
 import slcluster as slc
 from slcluster.cluster import connect
-from slcluster.cluster.queues import last_words, listed_jobs
+from slcluster.cluster.queues import queue_of
 from slcluster.cluster.systems import SYSTEMS
+from slcluster.cluster.watching import last_words
 from slcluster.errors import InputError, SlclusterError
 
 pytest.importorskip("dask_jobqueue")
@@ -73,57 +74,65 @@ def test_a_refusal_is_told_in_the_words_of_the_system(kind: str, install: Instal
     system = SYSTEMS[kind]
     install(system.submit, f'echo "{system.submit}: no such project" >&2\nexit 170')
     with pytest.raises(
-        InputError, match=f"{system.title} refuses the job: {system.submit}: no such project; see the script"
+        InputError,
+        match=f"{queue_of(kind).title} refuses the job: {system.submit}: no such project; see the script",
     ):
         slc.make_cluster(written(tmp_path, f"kind: {kind}"))
 
 
+#: What the submission prints, and the command that knows of job 123 with what it prints, and what we make of it.
 PENDING = {
-    "slurm": ("echo Submitted batch job 123", "squeue", "123 normal PENDING Resources"),
-    "pbs": ("echo 123.server", "qstat", "123.server  ann  workq  slcluster  --  1 1 2gb 01:00 Q  --"),
-    "sge": (
-        'echo "Your job 123 (\\"slcluster\\") has been submitted"',
+    "slurm": ("Submitted batch job 123", "squeue", "PENDING (Resources)", "PENDING (Resources)"),
+    "pbs": (
+        "123.server",
         "qstat",
-        "    123 0.0 slcluster ann qw",
+        "Job Id: 123.server\n    job_state = Q\n    comment = Not Running: Insufficient ncpus",
+        "job_state = Q): Not Running: Insufficient ncpus",
+    ),
+    "sge": (
+        'Your job 123 ("slcluster") has been submitted',
+        "qstat",
+        "    123 0.0 slcluster ann qw 11/25/2026\nscheduling info:   not in a queue that fits",
+        "waiting (qw): not in a queue that fits",
     ),
     "lsf": (
-        'echo "Job <123> is submitted to queue <normal>."',
+        "Job <123> is submitted to queue <normal>.",
         "bjobs",
-        "123 ann PEND normal login - slcluster",
+        "PEND\n Job slot limit reached;",
+        "waiting (PEND): Job slot limit reached",
     ),
-    "oar": ("echo OAR_JOB_ID=123", "oarstat", "123 W ann 0:00:00 R=1"),
-    "htcondor": (
-        'echo "1 job(s) submitted to cluster 123."',
-        "condor_q",
-        " 123.0 ann 11/25 12:00 0+00:00:00 I 0 0.1 sh -c",
-    ),
+    "oar": ("OAR_JOB_ID=123", "oarstat", "123: Waiting", "waiting (Waiting)"),
+    "htcondor": ("1 job(s) submitted to cluster 123.", "condor_q", "1", "waiting (1)"),
 }
 
 
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_a_queue_that_gives_no_worker(kind: str, install: Install, tmp_path: Path) -> None:
-    answer, listing, line = PENDING[kind]
-    install(SYSTEMS[kind].submit, f'[ "$1" = --test-only ] || {answer}')
-    install(listing, f"echo 'a heading'\necho '99 another job'\necho '{line}'")
+    answer, asked, prints, told = PENDING[kind]
+    install(SYSTEMS[kind].submit, f"[ \"$1\" = --test-only ] || echo '{answer}'")
+    install(asked, f"cat <<'END'\n{prints}\nEND")
     profile = written(tmp_path, f"kind: {kind}\nstart_timeout: 1s")
     with (
-        pytest.raises(SlclusterError, match=r"no worker started \(waited 1s\); .* lists: 123") as caught,
+        pytest.raises(SlclusterError, match=r"no worker started \(waited 1s\); .* says: job 123") as caught,
         connect(profile),
     ):
         pass
-    assert str(caught.value).endswith(f"{SYSTEMS[kind].title} lists: {' '.join(line.split())}")
+    assert told in str(caught.value)
 
 
-#: Jobs that run for real, on this machine.
-RUNNING = """bash $1 > logs/slcluster.o123 2>&1 &
+#: Jobs that run for real, on this machine, and are listed for as long as they do.
+RUNNING = """touch running
+cp $1 job.sh  # it is gone when we have answered
+(bash job.sh > logs/slcluster.o123 2>&1; rm running) > /dev/null 2>&1 &
 echo 123.server"""
+LISTING = "[ -e running ] && echo 'job_state = R' || { echo 'qstat: Unknown Job Id 123' >&2; exit 153; }"
 
 
 def test_jobs_that_end_at_once_are_told_with_their_last_words(install: Install, tmp_path: Path) -> None:
     """The interpreter works on the nodes alone, or so it seems; really it has no Dask."""
     python = install("bare-python", f'exec {sys.executable} -S "$@"')
     install("qsub", RUNNING)
-    install("qstat", "exit 0")
+    install("qstat", LISTING)
     profile = written(tmp_path, f"kind: pbs\npython: {python}\nprologue: [cd /]")
     with (
         pytest.raises(SlclusterError, match=r"batch jobs ended before a worker came \(123\)") as caught,
@@ -135,10 +144,12 @@ def test_jobs_that_end_at_once_are_told_with_their_last_words(install: Install, 
 
 
 def test_a_job_that_is_held_for_an_error(install: Install, tmp_path: Path) -> None:
-    install("qsub", PENDING["sge"][0])
+    install("qsub", f"echo '{PENDING['sge'][0]}'")
     install("qstat", "echo '    123 0.0 slcluster ann Eqw 11/25/2026 12:00:00 1'")
     with (
-        pytest.raises(SlclusterError, match="Grid Engine holds the jobs back for an error: 123 .* Eqw"),
+        pytest.raises(
+            SlclusterError, match="Grid Engine holds the jobs back for an error: job 123 is waiting .Eqw.;"
+        ),
         connect(written(tmp_path, "kind: sge")),
     ):
         pass
@@ -176,13 +187,6 @@ def test_both_ends_notice_a_cut_link_while_the_cluster_lives(install: Install, t
     assert dask.config.get(key) == before
     with slc.make_cluster(written(tmp_path, f"kind: pbs\nenvironment: {{{variable}: 40s}}")):
         assert dask.config.get(key) == "40s"
-
-
-def test_an_empty_queue_is_an_error_to_some_systems(install: Install) -> None:
-    install("bjobs", 'echo "No unfinished job found" >&2\nexit 255')
-    assert listed_jobs(SYSTEMS["lsf"]) == {}
-    install("bjobs", 'echo "LSF is down. Please wait ..." >&2\nexit 255')
-    assert listed_jobs(SYSTEMS["lsf"]) is None
 
 
 def test_last_words_are_of_our_jobs_alone(tmp_path: Path) -> None:

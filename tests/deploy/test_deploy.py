@@ -28,7 +28,7 @@ def uncommented(path: Path) -> dict[str, object]:
     """The file with its commented-out examples in force."""
     lines = []
     for line in path.read_text().splitlines():
-        example = re.match(r"# ( *(?:[a-z_]+:|- ).*)$", line)
+        example = re.match(r"# ( *(?:[a-zA-Z_]+:|- ).*)$", line)
         lines.append(example[1] if example else line)
     return yaml.safe_load("\n".join(lines))
 
@@ -55,14 +55,15 @@ def test_the_local_profile_works() -> None:
         assert len(client.nthreads()) == 2
 
 
-def test_the_slurm_profile_as_the_command_shows_it() -> None:
+def test_the_slurm_profile_as_the_command_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLCLUSTER_HOME", raising=False)
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
     defaults = yaml.safe_load((Path(dask_jobqueue.__file__).parent / "jobqueue.yaml").read_text())
     with dask.config.set({"jobqueue.slurm": defaults["jobqueue"]["slurm"]}):  # not the settings of this site
         shown = CliRunner().invoke(cli, ["cluster", str(DEPLOY / "slurm.yaml"), "--dry-run"])
     assert shown.exit_code == 0
     script = shown.stdout.replace(shlex.quote(sys.executable), "PYTHON").replace(
-        "tcp://<scheduler>:<port>", "SCHEDULER"
+        "tls://<scheduler>:<port>", "SCHEDULER"
     )
     assert (
         script
@@ -84,8 +85,12 @@ export MKL_NUM_THREADS=1
 export NUMBA_NUM_THREADS=1
 export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP=11s
 export DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT=5s
+export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
 PYTHON -m distributed.cli.dask_worker SCHEDULER --name slcluster-worker --nthreads 1 --memory-limit 1.86GiB \
---nworkers 4 --nanny --death-timeout 60 --lifetime 12300s --lifetime-stagger 1800s
+--nworkers 4 --nanny --death-timeout 60 --lifetime 12300s --lifetime-stagger 1800s --dashboard-address 127.0.0.1:0 \
+--host `PYTHON -m slcluster.cluster.towards <scheduler>` --protocol tls:// \
+--tls-ca-file ~/.slcluster/tls/<run>/ca.pem --tls-cert ~/.slcluster/tls/<run>/worker.pem \
+--tls-key ~/.slcluster/tls/<run>/worker.key
 """
     )
 

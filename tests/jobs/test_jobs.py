@@ -102,6 +102,7 @@ def test_a_whole_job(tmp_path: Path) -> None:
         "workers": 4,
         "threads": None,
         "memory": "2GB",
+        "credentials": None,
     }
 
 

@@ -1,0 +1,1 @@
+"""A real Slurm, started for the tests, and what runs on it."""
