@@ -300,9 +300,8 @@ def _client_at(address: str, credentials: str | Path | None) -> Any:
     security = _security_at(address, credentials)
     with dask.config.set(NETWORK if security else {}):
         try:
-            resolve_address(
-                address
-            )  # a Client that fails on a misspelt scheme stays behind as the active one
+            # A Client that fails on a misspelt scheme stays behind as the active one.
+            resolve_address(address)
             return Client(address, timeout=ANSWER_TIMEOUT, security=security)
         except (OSError, ValueError) as error:
             hint = "" if security is None else "; are the credentials those of this cluster?"
