@@ -12,6 +12,7 @@ from pathlib import Path
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 import numpy as np
+import psutil
 import pytest
 
 #: Oblique, flipped and anisotropic: nothing about it is the identity.
@@ -53,3 +54,11 @@ def no_broken_client_stays_active() -> Iterator[None]:
         if client is not None and client.status != "running":
             _set_global_client(None)
             pytest.fail(f"the test leaves {client!r}, which is {client.status}, as the active client")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process does nothing more; its parent may not have asked for its exit code yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

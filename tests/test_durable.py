@@ -502,7 +502,7 @@ def test_what_passes_is_not_seen(ds: xr.Dataset, tmp_path: Path, monkeypatch: py
     """A disk that fails for a moment, while a block is read and while another is written."""
     monkeypatch.setattr(quarantine, "PAUSES_S", (0.01, 0.01, 0.01))
     failures = {"read_slab": 3, "write": 2}
-    read, write = compute.read_slab, result._BlockReader.read
+    read, write = compute.read_slab, result.BlockReader.read
 
     def unsteady(name: str) -> None:
         if failures[name]:
@@ -519,7 +519,7 @@ def test_what_passes_is_not_seen(ds: xr.Dataset, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(compute, "read_slab", read_slab)
     monkeypatch.setattr(
-        task, "is_block_done", lambda *args: read_block(result._BlockReader(args[0]), args[1])
+        task, "is_block_done", lambda *args: read_block(result.BlockReader(args[0]), args[1])
     )
     found = slc.searchlight(ds, out=tmp_path / "out.zarr", **QUICK)
     assert failures == {"read_slab": 0, "write": 0}

@@ -130,9 +130,8 @@ def start(
     from slcluster.cluster.serving import launch, serve
 
     options = model_of(_Stays, {**flags, "cluster": profile, "idle_timeout": idle_timeout})
-    arguments = options.connect_arguments()
+    arguments = options.profile_arguments()
     profile = arguments.pop("cluster")
-    arguments.pop("credentials", None)
     if foreground:
         serve(name, profile, idle_timeout=idle_timeout, log_file=log, **arguments)
         return

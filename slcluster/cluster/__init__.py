@@ -31,6 +31,7 @@ __all__ = [
     "job_script",
     "live_map_link",
     "make_cluster",
+    "quiet_end",
     "start_cluster",
 ]
 
@@ -140,7 +141,7 @@ def connect(
             f"credentials are of a cluster that runs already, at tls://host:port, not of {cluster}"
         )
     chosen = load_profile(cluster, workers=workers, threads=threads, memory=memory)
-    with _quiet_end() as hush, start_cluster(chosen) as started, started.get_client() as client:
+    with quiet_end() as hush, start_cluster(chosen) as started, started.get_client() as client:
         watch = None
         if isinstance(chosen, BatchProfile):
             log.info("waiting for a worker: %d batch jobs are in the queue", chosen.n_jobs)
@@ -225,7 +226,7 @@ def connect_processes(n_workers: int) -> Iterator[Any]:
     from distributed import Client
 
     timeout = LocalProfile().start_timeout
-    with _quiet_end() as hush, start_processes(n_workers, timeout) as started, Client(started) as client:
+    with quiet_end() as hush, start_processes(n_workers, timeout) as started, Client(started) as client:
         try:
             await_workers(client, timeout, "no worker started")
             yield client
@@ -304,9 +305,8 @@ def _client_at(address: str, credentials: str | Path | None) -> Any:
     security = _security_at(address, credentials)
     with dask.config.set(NETWORK if security else {}):
         try:
-            resolve_address(
-                address
-            )  # a Client that fails on a misspelt scheme stays behind as the active one
+            # A Client that fails on a misspelt scheme stays behind as the active one.
+            resolve_address(address)
             return Client(address, timeout=ANSWER_TIMEOUT, security=security)
         except (OSError, ValueError) as error:
             hint = "" if security is None else "; are the credentials those of this cluster?"
@@ -351,7 +351,7 @@ def _security_at(address: str, credentials: str | Path | None) -> Any:
 
 
 @contextmanager
-def _quiet_end() -> Iterator[Callable[[Any], None]]:
+def quiet_end() -> Iterator[Callable[[Any], None]]:
     """Keep a cluster that is being stopped from logging, with tracebacks, that its parts are going away.
 
     What it gives is to be called with the client when the end begins.
@@ -361,7 +361,10 @@ def _quiet_end() -> Iterator[Callable[[Any], None]]:
 
     def hush(client: Any) -> None:
         with suppress(Exception):
-            client.run(logging.disable, logging.CRITICAL, on_error="ignore")
+            # Not for longer: a worker may be frozen.
+            client.sync(
+                client._run, logging.disable, logging.CRITICAL, on_error="ignore", callback_timeout="5s"
+            )
         ours.setLevel(logging.CRITICAL)
 
     try:

@@ -175,9 +175,9 @@ def _refuse_taken(name: str) -> None:
 
 def _run(service: Service, profile: Profile, credentials: Credentials, lease: Any) -> str:
     """Start the cluster, write down where it is, and wait. Why it ended."""
-    from slcluster.cluster import start_cluster
+    from slcluster.cluster import quiet_end, start_cluster
 
-    with start_cluster(profile, credentials) as cluster, _Stop() as stop:
+    with quiet_end() as hush, start_cluster(profile, credentials) as cluster, _Stop() as stop:
         if not cluster.scheduler_address.startswith("tls://"):
             raise InputError(
                 "a cluster that stays speaks TLS alone; remove from extra what makes it do otherwise"
@@ -195,8 +195,8 @@ def _run(service: Service, profile: Profile, credentials: Credentials, lease: An
             if cluster.scheduler.status.name in ("closing", "closed"):
                 idle = f"no work for {service.idle_timeout}" if service.idle_timeout else ""
                 return idle if stop.was_idle(cluster.scheduler) else "a client shut its scheduler down"
-        # Nobody needs to hear, with tracebacks, that the parts of what is being stopped go away.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        with cluster.get_client() as client:
+            hush(client)
         return stop.reason
 
 

@@ -11,13 +11,15 @@ from tests.witness import Witness
 
 
 class Gated(Witness):
-    """A Witness that is fitted once a file is there."""
+    """A Witness that takes its time until a file is there."""
 
-    def __init__(self, gate: str = os.devnull) -> None:
+    def __init__(self, gate: str = os.devnull, pause_s: float = 0.15) -> None:
         self.gate = gate
+        self.pause_s = pause_s
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Gated:
-        while not os.path.exists(self.gate):
+        end = time.monotonic() + self.pause_s
+        while time.monotonic() < end and not os.path.exists(self.gate):
             time.sleep(0.01)
         super().fit(X, y)
         return self

@@ -108,7 +108,7 @@ def test_a_running_scheduler_by_its_address(client: Any) -> None:
         connect(address, workers=2),
     ):
         pass
-    with pytest.raises(InputError, match=r"runs already; use distributed.Client"):
+    with pytest.raises(InputError, match=r"runs already; use slcluster.attach"):
         slc.make_cluster(address)
 
 
