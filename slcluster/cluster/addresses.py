@@ -1,14 +1,9 @@
-"""Which address a server of ours listens on: one, and never all of them.
-
-``python -m slcluster.cluster.addresses HOST`` prints by which address this machine reaches that host: workers in
-batch jobs listen there. Left to themselves they listen on every interface of their node.
-"""
+"""Which address a server of ours listens on: one, and never all of them."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-import sys
 
 import psutil
 
@@ -105,7 +100,3 @@ def _own(interface: str | None = None) -> set[str]:
     chosen = addresses.values() if interface is None else [addresses.get(interface, [])]
     internet = (socket.AF_INET, socket.AF_INET6)
     return {one.address.partition("%")[0] for each in chosen for one in each if one.family in internet}
-
-
-if __name__ == "__main__":
-    print(address_towards(sys.argv[1]))

@@ -98,5 +98,5 @@ def job_flags(profile: BatchProfile, host: str) -> list[str]:
     flags = ["--dashboard-address", DASHBOARD]
     if profile.interface is None:
         python = shlex.quote(profile.python or sys.executable)
-        flags += ["--host", f"`{python} -m slcluster.cluster.addresses {host}`"]
+        flags += ["--host", f"`{python} -m slcluster.cluster.towards {host}`"]
     return flags

@@ -45,6 +45,10 @@ class Replacing:
         self._settings = dask.config.set(settings)
 
     async def _close(self: Any) -> None:
+        for (
+            job
+        ) in self._created:  # dask-jobqueue cancels jobs without noting it, and Dask would stumble over that
+            job.status = Status.closing
         await super()._close()  # type: ignore[misc]
         if self._settings is not None:
             self._settings.__exit__(None, None, None)

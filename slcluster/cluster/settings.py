@@ -40,8 +40,15 @@ def dask_settings(start_timeout: str) -> dict[str, Any]:
 
 
 def network_settings(profile: BaseProfile) -> dict[str, str]:
-    """Dask's settings of connections to workers elsewhere; variables of the profile come first."""
-    return {key: profile.environment.get(_variable(key), value) for key, value in NETWORK.items()}
+    """Dask's settings of connections to workers elsewhere; variables of the profile come first.
+
+    And where the dashboard is: Dask would name the scheduler's host, but it listens on loopback.
+    """
+    import dask
+
+    link = dask.config.get("distributed.dashboard.link", "{scheme}://{host}:{port}/status")
+    settings = {key: profile.environment.get(_variable(key), value) for key, value in NETWORK.items()}
+    return {**settings, "distributed.dashboard.link": link.replace("{host}", "127.0.0.1")}
 
 
 def job_environment(profile: BaseProfile) -> dict[str, str]:

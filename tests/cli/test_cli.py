@@ -77,7 +77,7 @@ def test_searchlight_has_a_flag_for_every_key_of_a_job(invoke: Invoke) -> None:
     flags = set(re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE))
     keys = {f"--{name.replace('_', '-')}" for name in Job.model_fields}
     assert keys - flags == {"--store"}  # which is what the command is about
-    assert flags - keys == {"--dry-run", "--debug"}
+    assert flags - keys == {"--allow-import", "--dry-run", "--debug"}
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_workers_listen_towards_the_scheduler_without_an_interface(tmp_path: Pat
     path.write_text("kind: slurm\n")
     script = job_script(path, scheduler="tls://10.1.2.3:8786")
     python = shlex.quote(sys.executable)
-    assert f"--host `{python} -m slcluster.cluster.addresses 10.1.2.3`" in script
+    assert f"--host `{python} -m slcluster.cluster.towards 10.1.2.3`" in script
     assert "--dashboard-address 127.0.0.1:0" in script
     assert "export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True" in script
 

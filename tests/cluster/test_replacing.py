@@ -14,13 +14,27 @@ from distributed import Client
 
 pytest.importorskip("dask_jobqueue")
 
-from dask_jobqueue.local import LocalCluster
+from dask_jobqueue.local import LocalCluster, LocalJob
 
-from slcluster.cluster.replacing import Replacing
+from slcluster.cluster.replacing import Replacing, job_of_worker, refusal
+
+
+class Job(LocalJob):
+    """Refused, as dask-jobqueue tells it, as long as there are more than ``limit``."""
+
+    limit, n_taken = 1000, 0
+
+    async def _submit_job(self, script_filename: str) -> Any:
+        if Job.n_taken >= Job.limit:
+            raise RuntimeError(
+                "Command exited\nstdout:\n\nstderr:\nsbatch: error: QOSMaxSubmitJobPerUserLimit\n"
+            )
+        Job.n_taken += 1
+        return await super()._submit_job(script_filename)
 
 
 class Cluster(Replacing, LocalCluster):
-    pass
+    job_cls = Job
 
 
 def until(true: Callable[[], bool], within_s: float = 180.0) -> None:
@@ -95,3 +109,48 @@ def test_closing_submits_nothing(client: Any, caplog: pytest.LogCaptureFixture) 
     time.sleep(1)
     assert client.cluster.workers == {}
     assert "another is submitted" not in caplog.text
+
+
+@pytest.mark.parametrize("client", [2], indirect=True, ids=["two workers a job"])
+def test_as_many_jobs_as_there_is_work_for(client: Any) -> None:
+    """Up while tasks wait, down when they are done; a job goes only with all of its workers."""
+    cluster = client.cluster
+    cluster.adapt(minimum=2, maximum=6, worker_key=job_of_worker, interval="200ms", target_duration="1s")
+    work = client.map(time.sleep, [0.5] * 40, pure=False)
+    until(lambda: len(cluster.worker_spec) == 3)
+    until(lambda: len(client.nthreads()) == 6)
+    client.gather(work)
+    del work
+    until(lambda: len(client.nthreads()) == 2)
+    left = {job_of_worker(Named(about["name"])) for about in cluster.scheduler_info["workers"].values()}
+    assert left == set(cluster.worker_spec)
+    assert client.submit(sum, [1, 2]).result(timeout=180) == 3
+
+
+class Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@pytest.mark.parametrize("client", [1], indirect=True, ids=["one worker a job"])
+def test_a_job_that_is_refused_in_mid_run_is_submitted_again(
+    client: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = client.cluster
+    cluster.retry_s = 0.5
+    monkeypatch.setattr(Job, "limit", Job.n_taken + 1)
+    cluster.scale(jobs=4)
+    until(lambda: cluster.refused is not None)
+    assert cluster.refused == "sbatch: error: QOSMaxSubmitJobPerUserLimit"
+    monkeypatch.setattr(Job, "limit", 1000)
+    until(lambda: len(client.nthreads()) == 4)
+    told = [record.getMessage() for record in caplog.records if record.name == "slcluster"]
+    assert told[0].startswith("1 of 4 batch jobs were not taken: sbatch: error: QOSMaxSubmitJobPerUserLimit;")
+    assert not [record for record in caplog.records if record.name == "tornado.application"]
+
+
+def test_a_refusal_in_one_line() -> None:
+    report = "Exit code: 1\nCommand:\nqsub x\nstdout:\n{}\nstderr:\n{}\n"
+    assert refusal(RuntimeError(report.format("", "no\nsuch queue"))) == "no such queue"
+    assert refusal(RuntimeError(report.format("denied", ""))) == "denied"
+    assert refusal(ValueError("Could not parse job id\nfrom x")) == "Could not parse job id from x"

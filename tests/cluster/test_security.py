@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import ssl
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from distributed import Client, LocalCluster
 
-from slcluster.cluster import connect
+from slcluster.cli import cli
+from slcluster.cluster import _security_at, connect
 from slcluster.cluster.home import home_folder, private_folder
 from slcluster.cluster.security import (
     ROLES,
@@ -241,6 +244,25 @@ def test_a_client_of_the_cluster_and_others(
         connect(address.replace("tls://", "tcp://")),
     ):
         pass
+
+
+def test_the_command_line_takes_a_folder_of_credentials(
+    cluster: LocalCluster, issued: dict[str, Credentials]
+) -> None:
+    words = ["cluster", cluster.scheduler_address]
+    let_in = CliRunner().invoke(cli, [*words, "--credentials", str(issued["good"].folder)])
+    assert (let_in.exit_code, "1 workers, all with this slcluster" in let_in.stdout) == (0, True)
+    without = CliRunner().invoke(cli, words)
+    assert (without.exit_code, "(--credentials FOLDER)" in without.stderr) == (2, True)
+
+
+def test_a_plain_scheduler_elsewhere_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "slcluster"):
+        assert _security_at("tcp://127.0.0.1:8786", None) is None
+        assert not caplog.records
+        assert _security_at("tcp://10.0.0.7:8786", None) is None
+    (record,) = caplog.records
+    assert "tcp://10.0.0.7:8786 is not encrypted and asks nobody who they are" in record.getMessage()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ export DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT=5s
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
 PYTHON -m distributed.cli.dask_worker SCHEDULER --name slcluster-worker --nthreads 1 --memory-limit 1.86GiB \
 --nworkers 4 --nanny --death-timeout 60 --lifetime 12300s --lifetime-stagger 1800s --dashboard-address 127.0.0.1:0 \
---host `PYTHON -m slcluster.cluster.addresses <scheduler>` --protocol tls:// \
+--host `PYTHON -m slcluster.cluster.towards <scheduler>` --protocol tls:// \
 --tls-ca-file ~/.slcluster/tls/<run>/ca.pem --tls-cert ~/.slcluster/tls/<run>/worker.pem \
 --tls-key ~/.slcluster/tls/<run>/worker.key
 """

@@ -30,7 +30,7 @@ class Network:
     """A switch, and a host for the scheduler and each worker, on cables of their own."""
 
     def __init__(self, name: str) -> None:
-        self._name = f"slc{os.getpid()}{name}"
+        self._name = f"slc{os.getpid()}-{name}"
 
     def space(self, host: str) -> str:
         """The namespace of a host."""
@@ -102,6 +102,7 @@ SBATCH = """#!/bin/sh
 # Starts a job on the host with the fewest, of those that are not marked as down.
 [ "$1" = --test-only ] && exit 0
 cd {folder}
+exec 9> lock && flock 9  # several are submitted at once
 for host in {hosts}; do
   [ -e down-$host ] || echo "$(cat on-$host 2>/dev/null | while read job; do
     kill -0 $job 2>/dev/null && echo busy; done | wc -l) $host"
@@ -109,7 +110,7 @@ done | sort -n | head -n 1 | {{
   read count host
   number=$(($(cat number 2>/dev/null || echo 0) + 1)); echo $number > number
   cp "$1" script-$number
-  ip netns exec {prefix}$host setsid bash script-$number > job-$number.log 2>&1 &
+  ip netns exec {prefix}$host setsid bash script-$number > job-$number.log 2>&1 9>&- &
   echo $! >> on-$host; echo $! > job-$number
   echo "Submitted batch job $number"
 }}
