@@ -45,8 +45,9 @@ def make_cluster(
     Parameters
     ----------
     profile : str or path
-        ``"local"`` (this machine, one process a core, loopback alone), ``"slurm"`` (batch jobs through
-        dask-jobqueue), or a YAML profile (``deploy/`` has commented ones to copy).
+        ``"local"`` (this machine, one process a core, loopback alone), a batch system (``"slurm"``, ``"pbs"``,
+        ``"sge"``, ``"lsf"``, ``"oar"``, ``"htcondor"``, through dask-jobqueue), or a YAML profile of one of them,
+        of ``kubernetes`` or of ``gateway`` (``deploy/`` has commented ones to copy).
     workers : int, optional
         Worker processes in all.
     threads : int, optional
@@ -56,13 +57,14 @@ def make_cluster(
 
     Returns
     -------
-    distributed.LocalCluster or dask_jobqueue.SLURMCluster
+    distributed.LocalCluster, a cluster of dask_jobqueue, KubeCluster or GatewayCluster
         Closes at the end of a ``with`` statement. Batch jobs that die are replaced.
 
     Raises
     ------
     InputError
-        Unknown profile, a key or value in it that does not fit, or Slurm refuses the job.
+        Unknown profile, a key or value in it that does not fit, a package that is missing, an interpreter that
+        could not compute, or a job that the batch system refuses.
 
     Examples
     --------

@@ -113,12 +113,15 @@ def start_kubernetes(profile: KubernetesProfile) -> Any:
         "quiet": True,
         **profile.extra,
     }
+    others = set(KubeCluster._instances)
     try:
         with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
             cluster = KubeCluster(**options)
     except InputError:
         raise
     except Exception as error:  # of a dozen kinds, most of them of libraries beneath
+        # What has not started would be stopped when the process ends, with a traceback.
+        KubeCluster._instances.intersection_update(others)
         raise SlclusterError(
             f"Kubernetes gives no cluster: {type(error).__name__}: {one_line(error)}; "
             "kubectl get daskclusters must work here, and show the operator's resources"

@@ -38,7 +38,7 @@ def walltime_s(text: str) -> int:
     Parameters
     ----------
     text : str
-        ``"[days-]hours:minutes:seconds"``, ``"days-hours"``, or a number with a unit such as ``"90min"``.
+        ``"[days-]hours:minutes:seconds"``, ``"days-hours"``, or a number with a unit such as ``"90m"``.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def walltime_s(text: str) -> int:
 
     Examples
     --------
-    >>> walltime_s("1-02:00:00"), walltime_s("2-0"), walltime_s("90min")
+    >>> walltime_s("1-02:00:00"), walltime_s("2-0"), walltime_s("90m")
     (93600, 172800, 5400)
     """
     clock = _CLOCK.fullmatch(text)
@@ -63,7 +63,7 @@ def walltime_s(text: str) -> int:
         total = 0
     if total <= 0:
         raise ValueError(
-            f'expected hours:minutes:seconds such as "01:30:00", days-hours, or "90min", got {text!r}'
+            f'expected hours:minutes:seconds such as "01:30:00", days-hours, or "90m", got {text!r}'
         )
     return total
 

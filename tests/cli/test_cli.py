@@ -214,6 +214,6 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 def test_python_m_is_the_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "slcluster", "bogus"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "slcluster", "xyzzy"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr[:44]) == (2, "slcluster: error: unknown command 'bogus'; k")
+    assert (done.returncode, done.stderr[:44]) == (2, "slcluster: error: unknown command 'xyzzy'; k")

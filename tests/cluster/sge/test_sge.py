@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-import slcluster as slc
 from slcluster.cluster.queues import State, queue_of
-from slcluster.io.export import write_images
 from tests.cluster.sge.throwaway import PACKAGES, missing_programs, running_sge
+from tests.cluster.smoke import job_numbers, same_map_as_here, slcluster
 
 PROFILE = """
 kind: sge
@@ -58,38 +54,11 @@ def folder(grid_engine: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monk
     return tmp_path
 
 
-def slcluster(*words: object) -> subprocess.CompletedProcess[str]:
-    """The command as a user gives it. What a job inherits of the current folder is no part of the environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "slcluster", *map(str, words)], capture_output=True, text=True, check=False
-    )
-
-
 def test_a_searchlight(folder: Path) -> None:
-    ds = slc.simulate(shape=(9, 10, 11), zooms_mm=(3.5, 3.75, 4.0), n_runs=4, n_informative=1, seed=3)
-    files = write_images(ds, folder / "files")
-    slc.ingest(files["bold"], folder / "sub.zarr", mask=files["mask"], labels=files["labels"])
-    request = [
-        "searchlight",
-        "sub.zarr",
-        "--conditions",
-        "face,house",
-        "--radius-mm",
-        5,
-        "--block-centers",
-        32,
-    ]
-    done = slcluster(*request, "--cluster", "sge.yaml", "--out", "maps.zarr")
-    assert done.returncode == 0, done.stderr
-    here = slcluster(*request, "--out", "here.zarr")
-    assert here.returncode == 0, here.stderr
-    ours, expected = slc.open_result(folder / "maps.zarr"), slc.open_result(folder / "here.zarr")
-    np.testing.assert_array_equal(ours["score"].values, expected["score"].values)
-    logs = list((folder / "logs").iterdir())
-    jobs = {re.search(r"\d+$", log.name)[0] for log in logs if log.name.startswith("slcluster.o")}
+    same_map_as_here(folder, folder / "sge.yaml")
+    jobs = job_numbers(folder / "logs")
     assert len(jobs) == 2  # of two workers each
-    queue = queue_of("sge")
-    assert all(queue.state(job).state is State.GONE for job in jobs)
+    assert all(queue_of("sge").state(job).state is State.GONE for job in jobs)
 
 
 def test_a_refused_job(folder: Path) -> None:

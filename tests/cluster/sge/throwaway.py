@@ -174,11 +174,10 @@ class _Engine:
         return bool(rows) and len(rows[0]) == 5  # a sixth column would say what is wrong with it
 
     def _run(self, program: str) -> None:
+        words = ["setpriv", "--pdeathsig", "TERM", program]  # it ends with us, also when we are killed
         with (self.root / "daemons.log").open("ab") as log:
             self._running.append(
-                subprocess.Popen(
-                    [program], env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
+                subprocess.Popen(words, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             )
 
     def _call(self, *words: str | Path) -> None:
