@@ -57,8 +57,7 @@ def needed_outputs(
     for scorer in scorers.values():
         answer = answers_of(scorer, outputs)
         assert answer is not None, "engines are chosen by what they answer"
-        counts = _function(scorer) in _FROM_CONFUSION and "confusion" in outputs
-        needed.add("confusion" if counts else answer)
+        needed.add("confusion" if _is_counted(scorer) and "confusion" in outputs else answer)
     return tuple(sorted(needed))
 
 
@@ -100,13 +99,12 @@ def score(
         scores[..., len(scorers) :] = extra
     edges = np.cumsum([0, *map(len, test)])
     for metric, scorer in enumerate(scorers.values()):
-        function = _function(scorer)
         for fold, index in enumerate(test):
             part = slice(edges[fold], edges[fold + 1])
-            if function in _FROM_CONFUSION and "confusion" in found:
-                values = _FROM_CONFUSION[function](found["confusion"][:, :, fold])
+            if _is_counted(scorer) and "confusion" in found:
+                values = _FROM_CONFUSION[_function(scorer)](found["confusion"][:, :, fold]) * scorer._sign
             else:
-                values = _from_samples(scorer, function, found, part, targets[:, index], labels)
+                values = _from_samples(scorer, found, part, targets[:, index], labels)
             scores[..., fold, metric] = values
     return scores
 
@@ -164,6 +162,11 @@ def _function(scorer: Any) -> str | None:
     return str(function.__name__)
 
 
+def _is_counted(scorer: Any) -> bool:
+    """Whether a scorer is one of counts of predictions, and is asked about predictions."""
+    return _function(scorer) in _FROM_CONFUSION and answers_of(scorer, ["prediction"]) is not None
+
+
 def _accuracy(confusion: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # an empty sphere answered nothing
         return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
@@ -186,7 +189,6 @@ _FROM_CONFUSION: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
 
 def _from_samples(
     scorer: Any,
-    function: str | None,
     found: Mapping[str, np.ndarray],
     part: slice,
     y: np.ndarray,
@@ -195,12 +197,13 @@ def _from_samples(
     """One metric in one fold, (n_centers, n_permutations), from each test sample's answer."""
     answer = answers_of(scorer, list(found))
     assert answer is not None
-    values = found[answer][:, :, part]
+    values, function = found[answer][:, :, part], _function(scorer)
     if labels is None and function in _FROM_NUMBERS:
         return _FROM_NUMBERS[function](values, y) * scorer._sign
-    if labels is not None and len(labels) == 2 and function == "roc_auc_score":
+    is_graded = answer in ("decision", "log_proba")
+    if labels is not None and len(labels) == 2 and is_graded and function == "roc_auc_score":
         # Probabilities that are 0 or 1 to rounding are ties, for scikit-learn too.
-        return _auc(np.exp(values[..., 1]) if answer == "log_proba" else values[..., 0], y)
+        return _auc(np.exp(values[..., 1]) if answer == "log_proba" else values[..., 0], y) * scorer._sign
     return _one_by_one(scorer, answer, values, y, labels)
 
 
