@@ -9,6 +9,7 @@ from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layo
 from slcluster.estimators.names import (
     DEFAULT_SEED,
     NAMES,
+    check_parameters,
     is_classification,
     nearest,
     resolve,
@@ -28,6 +29,7 @@ __all__ = [
     "Layout",
     "Measure",
     "TableScorer",
+    "check_parameters",
     "choose_engine",
     "describe",
     "fast_scorers",

@@ -50,10 +50,11 @@ def build_object(description: Any, home: str = "") -> Any:
     for name in params:
         if name not in known:
             raise InputError(f"{kind.__name__} has no parameter {name!r}; {_offer(str(name), known)}")
+    from slcluster.estimators import check_parameters
+
     try:
         made = kind(**{name: _parameter(value) for name, value in params.items()})
-        if hasattr(made, "_validate_params"):
-            made._validate_params()  # else scikit-learn looks at them in fit, on a worker
+        check_parameters(made)
     except InputError:
         raise
     except (TypeError, ValueError) as error:
