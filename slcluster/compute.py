@@ -229,7 +229,14 @@ def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> Block
             outputs=needed_outputs(plan.scorers, engine.outputs, plan.layout.tables),
             **params,
         )
-        scores = score(found, plan.scorers, targets, folds.test, design.classes, plan.layout.tables)[:, 0]
-    scores[spheres.sizes() < max(plan.min_voxels, 1)] = np.nan
+        scores = score(
+            found,
+            plan.scorers,
+            targets,
+            folds.test,
+            design.classes,
+            plan.layout.tables,
+            is_scored=spheres.sizes() >= max(plan.min_voxels, 1),
+        )[:, 0]
     n_unconverged = np.zeros((len(scores), len(folds.test)), np.int32)
     return BlockScores(np.ascontiguousarray(scores.swapaxes(1, 2)), n_unconverged)

@@ -15,7 +15,7 @@ from slcluster.estimators.names import (
     resolve,
     weight_argument,
 )
-from slcluster.estimators.scoring import make_scorer, score_functions
+from slcluster.estimators.scoring import check_scorers, make_scorer, score_functions
 from slcluster.estimators.tables import TableScorer, split_tables
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Measure",
     "TableScorer",
     "check_parameters",
+    "check_scorers",
     "choose_engine",
     "describe",
     "fast_scorers",

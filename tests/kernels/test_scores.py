@@ -11,6 +11,7 @@ from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
     get_scorer,
+    log_loss,
     make_scorer,
     matthews_corrcoef,
     r2_score,
@@ -19,6 +20,7 @@ from sklearn.metrics import (
 from sklearn.model_selection import KFold
 
 from slcluster.kernels.confusion import count_confusion
+from slcluster.kernels.generic import SphereFailure
 from slcluster.kernels.scores import answers_of, needed_outputs, score
 
 N_CENTERS, N_SAMPLES = 5, 60
@@ -146,6 +148,65 @@ def test_a_metric_is_computed_from_the_answer_that_its_scorer_asks_for(x: np.nda
     found, fitted = _answers(x, targets, labels)
     scorers = {"hard": make_scorer(roc_auc_score), "soft": get_scorer("roc_auc")}
     _compare(score(found, scorers, targets, TEST, labels), scorers, fitted, x, targets, labels)
+
+
+def test_a_class_of_probability_zero_is_scored(x: np.ndarray) -> None:
+    """Its logarithm is minus infinity, which is an answer; NaN is none, and an empty sphere has none."""
+    labels, targets = np.array(["face", "house"]), np.arange(N_SAMPLES)[None] % 2
+    log_proba = np.broadcast_to(
+        np.log([0.0, 1.0], where=[False, True], out=np.full(2, -np.inf)), (4, 1, N_SAMPLES, 2)
+    )
+    found = {"log_proba": log_proba.copy()}
+    found["log_proba"][2, 0, 0, 0] = found["log_proba"][3] = np.nan
+    values = score(
+        found,
+        {"loss": get_scorer("neg_log_loss"), "auc": get_scorer("roc_auc")},
+        targets,
+        TEST,
+        labels,
+        is_scored=np.array([True, False, True, True]),
+    )
+    expected = -log_loss(labels[targets[0, TEST[0]]], np.exp(log_proba[0, 0, : len(TEST[0])]), labels=labels)
+    assert values[0, 0, 0, 0] == expected
+    assert np.isfinite(values[0]).all()
+    assert np.isnan(values[[1, 3]]).all()
+    assert np.isnan(values[2, 0, :, 0]).tolist() == [True, False, False]
+
+
+def test_a_decision_of_minus_one_is_a_decision() -> None:
+    decision, targets = np.full((1, 1, N_SAMPLES, 1), -1.0), np.arange(N_SAMPLES)[None] % 2
+    scorer = get_scorer("average_precision")
+    values = score({"decision": decision}, {"ap": scorer}, targets, TEST, np.array([0, 1]))
+    assert values[0, 0, :, 0].tolist() == [0.5] * 3
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_scorers_are_asked_for_what_an_engine_has(n_classes: int, x: np.ndarray) -> None:
+    """Some take decisions or probabilities, whichever there is, and look for the method."""
+    labels, targets = np.arange(n_classes), np.arange(N_SAMPLES)[None] % n_classes
+    found, _ = _answers(x, targets, labels)
+    scorers = {"ap": get_scorer("average_precision"), "top": get_scorer("top_k_accuracy")}
+    scorers["auc"] = get_scorer("roc_auc" if n_classes == 2 else "roc_auc_ovr")
+    for answer in ("decision", "log_proba"):
+        if (answer, n_classes) == ("decision", 3):
+            scorers.pop("auc")  # of probabilities only
+        values = score({answer: found[answer]}, scorers, targets, TEST, labels)
+        assert np.isfinite(values).all()
+
+
+def test_a_scorer_that_fails_names_the_center_and_the_fold(x: np.ndarray) -> None:
+    def moody(true: np.ndarray, predicted: np.ndarray) -> float:
+        if predicted.tolist() == trap:
+            raise ZeroDivisionError("not this one")
+        return 0.0
+
+    labels, targets = np.array(["face", "house"]), np.arange(N_SAMPLES)[None] % 2
+    found, fitted = _answers(x, targets, labels)
+    trap = fitted[3][0][1].predict(x[3, TEST[1]]).tolist()
+    with pytest.raises(SphereFailure) as caught:
+        score(found, {"moody": make_scorer(moody)}, targets, TEST, labels)
+    assert (caught.value.center, caught.value.fold) == (3, 1)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_what_a_scorer_needs() -> None:
