@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.metrics import make_scorer
 from sklearn.naive_bayes import GaussianNB
 
 import slcluster as slc
+from slcluster.compute import score_centers
 from slcluster.errors import BlockError
 from tests.conftest import OBLIQUE
 from tests.witness import noise_dataset
@@ -101,3 +103,20 @@ def test_a_prior_of_zero_is_scored_as_scikit_learn_does(ds: xr.Dataset) -> None:
     assert fast.attrs["engine"] == "gnb"
     assert np.isfinite(fast["score"].values[ds["mask"].values]).all()
     np.testing.assert_allclose(fast["score_fold"], slow["score_fold"], rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("estimator", ["svc"])
+def test_fits_that_do_not_converge_are_counted_on_fast_engines(estimator: Any, ds: xr.Dataset) -> None:
+    """Squares of one voxel's values are infinite; the spheres that hold it are told apart from all others."""
+    ds = ds.assign(bold=ds["bold"].astype(np.float64))
+    bold, voxel = ds["bold"].values, tuple(np.argwhere(ds["mask"].values)[0])
+    bold[voxel] *= 1e200
+    plan = slc.plan(ds, radius_mm=3.1, estimator=estimator)
+    assert plan.engine != "sklearn"
+    window = tuple(slice(0, size) for size in plan.geometry.shape)
+    found = score_centers(plan, plan.geometry.centers_ijk, bold, window, name="all")
+    spacing_mm = plan.geometry.affine[:3, :3] @ (plan.geometry.centers_ijk - voxel).T
+    holds_it = np.linalg.norm(spacing_mm, axis=0) <= 3.1
+    assert 0 < holds_it.sum() < len(holds_it)
+    assert found.n_unconverged.tolist() == np.repeat(holds_it[:, None], 3, axis=1).astype(int).tolist()

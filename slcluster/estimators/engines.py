@@ -63,7 +63,7 @@ ENGINES: dict[str, Engine] = {
         version=1,
         twin="LinearSVC with the squared hinge loss and the l2 penalty, at its optimum",
         params=params.svm,
-        outputs=("confusion", "prediction", "decision"),
+        outputs=("confusion", "prediction", "decision", "n_unconverged"),
         speed=60.0,
     ),
     "ridge_classifier": Engine(

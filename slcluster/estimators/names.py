@@ -199,7 +199,7 @@ def check_parameters(made: Any) -> None:
     Examples
     --------
     >>> from sklearn.svm import LinearSVC
-    >>> check_parameters(LinearSVC(C=-1))
+    >>> check_parameters(LinearSVC(C=-1))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     slcluster.errors.InputError: LinearSVC: The 'C' parameter of LinearSVC must be a float in the range ...
     """

@@ -115,7 +115,8 @@ def check_scorers(
     Examples
     --------
     >>> from slcluster.estimators import resolve
-    >>> check_scorers("f1", resolve("svc"), np.array([0, 1]), np.array(["face", "house"]), [np.arange(2)])
+    >>> faces, fold = np.array(["face", "house"]), np.arange(2)
+    >>> check_scorers("f1", resolve("svc"), np.array([0, 1]), faces, [fold])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     slcluster.errors.InputError: scoring='f1' cannot score face, house: pos_label=1 is not a valid label...
     """
