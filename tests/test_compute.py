@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer
 from sklearn.naive_bayes import GaussianNB
 
@@ -106,7 +107,7 @@ def test_a_prior_of_zero_is_scored_as_scikit_learn_does(ds: xr.Dataset) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
-@pytest.mark.parametrize("estimator", ["svc"])
+@pytest.mark.parametrize("estimator", ["svc", LogisticRegression()], ids=["svm", "logistic"])
 def test_fits_that_do_not_converge_are_counted_on_fast_engines(estimator: Any, ds: xr.Dataset) -> None:
     """Squares of one voxel's values are infinite; the spheres that hold it are told apart from all others."""
     ds = ds.assign(bold=ds["bold"].astype(np.float64))

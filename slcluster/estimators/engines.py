@@ -87,7 +87,7 @@ ENGINES: dict[str, Engine] = {
         version=1,
         twin="LogisticRegression with the l2 penalty and a fixed C, at its optimum",
         params=params.logistic,
-        outputs=("confusion", "prediction", "decision", "log_proba"),
+        outputs=("confusion", "prediction", "decision", "log_proba", "n_unconverged"),
         speed=50.0,
     ),
     "gnb": Engine(
