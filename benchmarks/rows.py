@@ -21,7 +21,7 @@ class Row:
     kind : {"search", "set-up", "command-line", "workers", "cold"}
         How it is measured.
     estimator, radius_mm, standardize, n_folds
-        As :func:`slcluster.plan` takes them; no folds leave one run out, else ``KFold``.
+        As :func:`slcluster.plan` takes them, an estimator also by its class in scikit-learn; no folds leave one run out, else ``KFold``.
     data : str
         Key of ``subjects.STORES``.
     dtype : str
@@ -69,6 +69,8 @@ class Row:
 
 _WIDE: dict[str, Any] = {"radius_mm": 12.0, "n_centers": 150, "n_in_blocks": 3000}
 _EXACT: dict[str, Any] = {"dtype": "float64", "is_exact": True, "n_centers": 500}
+#: ``"logistic"``, as nilearn names it, looks for its C, and runs on the scikit-learn engine.
+_LOGISTIC = "sklearn.linear_model.LogisticRegression"
 
 ROWS = (
     Row("svc-5.6-raw", 100),
@@ -96,6 +98,8 @@ ROWS = (
     Row("cold-ridge_classifier", 10, kind="cold", estimator="ridge_classifier"),
     Row("cold-lda", 10, kind="cold", estimator="lda"),
     Row("cold-gnb", 10, kind="cold", estimator="gnb"),
+    Row("cold-logistic", 10, kind="cold", estimator=_LOGISTIC),
+    Row("cold-logistic-eight", 10, kind="cold", estimator=_LOGISTIC, data="eight", n_folds=0),
     Row("cold-four-at-once", 10, kind="cold", n_processes=4),
 )
 

@@ -42,14 +42,16 @@ def make_plan(settings: dict[str, Any], **more: Any) -> Any:
     from sklearn.model_selection import KFold
 
     import slcluster as slc
+    from slcluster.jobs.objects import build_object
 
     spec = settings["spec"]
+    name = spec["estimator"]
     ds = slc.open_store(settings["store"])
     conditions = [name for name in np.unique(ds["condition"].values).tolist() if name != "rest"]
     return slc.plan(
         slc.select(ds, conditions=conditions),
         radius_mm=spec["radius_mm"],
-        estimator=spec["estimator"],
+        estimator=build_object({"class": name}) if "." in name else name,
         cv=KFold(spec["n_folds"]) if spec["n_folds"] else None,
         standardize=spec["standardize"],
         **more,

@@ -240,6 +240,8 @@ def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> Block
     if design.classes is not None:
         params["n_classes"] = len(design.classes)
     targets = design.targets[None]
+    # Closed forms have no such output.
+    counts = [name for name in engine.outputs if name == "n_unconverged"]
     with _ONE_THREAD:
         found = engine.load()(
             bold,
@@ -247,10 +249,18 @@ def _fast(plan: Plan, bold: np.ndarray, spheres: Spheres, folds: Folds) -> Block
             folds.train,
             folds.test,
             spheres,
-            outputs=needed_outputs(plan.scorers, engine.outputs, plan.layout.tables),
+            outputs=(*needed_outputs(plan.scorers, engine.outputs, plan.layout.tables), *counts),
             **params,
         )
-        scores = score(found, plan.scorers, targets, folds.test, design.classes, plan.layout.tables)[:, 0]
-    scores[spheres.sizes() < max(plan.min_voxels, 1)] = np.nan
-    n_unconverged = np.zeros((len(scores), len(folds.test)), np.int32)
-    return BlockScores(np.ascontiguousarray(scores.swapaxes(1, 2)), n_unconverged)
+        unconverged = [found.pop(name)[:, 0] for name in counts]
+        scores = score(
+            found,
+            plan.scorers,
+            targets,
+            folds.test,
+            design.classes,
+            plan.layout.tables,
+            is_scored=spheres.sizes() >= max(plan.min_voxels, 1),
+        )[:, 0]
+    n_unconverged = unconverged[0] if counts else np.zeros((len(scores), len(folds.test)), np.int32)
+    return BlockScores(np.ascontiguousarray(scores.swapaxes(1, 2)), np.ascontiguousarray(n_unconverged))

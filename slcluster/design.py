@@ -36,6 +36,15 @@ def encode_targets(values: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarra
     return codes.astype(np.int64), classes
 
 
+def _check_classes(name: str, classes: np.ndarray) -> None:
+    """Refuse numbers on a scale as classes, as scikit-learn does, which would say so of every block."""
+    if classes.dtype.kind == "f" and (classes % 1 != 0).any():
+        raise DesignError(
+            f"{name!r} holds numbers such as {classes[classes % 1 != 0][0]:g}, which are no classes; "
+            "predict them with a regressor, such as estimator='ridge', or give each class a whole number or a name"
+        )
+
+
 def warn_of_rest(target: str, classes: np.ndarray) -> None:
     """Say that rest is compared with the conditions, which is rarely meant."""
     if target == "condition" and "rest" in classes:
@@ -100,6 +109,7 @@ def make_design(
     classes = None
     if estimators.is_classification(estimator, values):
         targets, classes = encode_targets(values, target)
+        _check_classes(target, classes)
         warn_of_rest(target, classes)
     else:
         targets = _numbers(values, target)

@@ -66,10 +66,11 @@ def drive(plan: Plan, out: str | Path, *, resume: bool, client: Any, progress: P
     maps = open_result(path)
     if n_unconverged := maps.attrs["n_unconverged"]:
         log.warning(
-            "%s: the estimator stopped before it converged in %d of %d fits; raise its max_iter or standardise",
+            "%s: the estimator stopped before it converged in %d of %d fits; %s or standardise",
             plan.subject,
             n_unconverged,
             plan.n_centers * plan.score_shape[1],
+            "raise its max_iter" if plan.engine == "sklearn" else "lower its C",
         )
     return maps
 

@@ -173,6 +173,8 @@ def plan(
         test_on,
         sample_weight,
     )
+    if not is_measure:
+        estimators.check_scorers(scoring, fitted, design.targets, design.classes, design.folds.test)
     engine = estimators.choose_engine(
         engine, fitted, scoring, design.classes, is_weighted=sample_weight is not None
     )

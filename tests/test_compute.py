@@ -1,4 +1,4 @@
-"""One block: how many threads the libraries under it may use."""
+"""One block: what it scores and says when it fails, how many threads the libraries under it may use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import xarray as xr
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer
+from sklearn.naive_bayes import GaussianNB
+
+import slcluster as slc
+from slcluster.compute import score_centers
+from slcluster.errors import BlockError
+from tests.conftest import OBLIQUE
+from tests.witness import noise_dataset
 
 #: Threads of BLAS and OpenMP that a function of a sphere sees, in two blocks at once, and what is left afterwards.
 SCRIPT = """
@@ -51,3 +63,61 @@ def test_libraries_have_one_thread_inside_a_block_and_theirs_again_after_it(tmp_
     assert max(found["before"]) > 1, "nothing to limit here"
     assert found["inside"] == [1]
     assert found["after"] == found["before"]
+
+
+@pytest.fixture(scope="module")
+def ds() -> xr.Dataset:
+    return noise_dataset(affine=OBLIQUE)
+
+
+def _failing(true: np.ndarray, predicted: np.ndarray) -> float:
+    raise ZeroDivisionError("nothing to divide by")
+
+
+def test_a_scorer_that_fails_is_told_alike_by_every_engine(ds: xr.Dataset) -> None:
+    said = []
+    for engine in ("auto", "sklearn"):
+        maps = slc.searchlight(
+            ds, radius_mm=5.5, estimator="gnb", scoring={"bad": make_scorer(_failing)}, engine=engine
+        )
+        assert maps.attrs["engine"] == {"auto": "gnb"}.get(engine, engine)
+        with pytest.raises(
+            BlockError, match="center at voxel .* fold 0: ZeroDivisionError: nothing to"
+        ) as caught:
+            maps.compute(scheduler="sync")
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.filterwarnings(
+    "ignore:divide by zero:RuntimeWarning"
+)  # the logarithm of the prior, in scikit-learn
+def test_a_prior_of_zero_is_scored_as_scikit_learn_does(ds: xr.Dataset) -> None:
+    """Log probabilities are minus infinity then; the loss is what clipping makes of it."""
+    ds = ds.assign(bold=ds["bold"].astype(np.float64))
+    fast, slow = (
+        slc.searchlight(
+            ds, radius_mm=5.5, estimator=GaussianNB(priors=[0, 1]), scoring="neg_log_loss", engine=engine
+        ).compute(scheduler="sync")
+        for engine in ("auto", "sklearn")
+    )
+    assert fast.attrs["engine"] == "gnb"
+    assert np.isfinite(fast["score"].values[ds["mask"].values]).all()
+    np.testing.assert_allclose(fast["score_fold"], slow["score_fold"], rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("estimator", ["svc", LogisticRegression()], ids=["svm", "logistic"])
+def test_fits_that_do_not_converge_are_counted_on_fast_engines(estimator: Any, ds: xr.Dataset) -> None:
+    """Squares of one voxel's values are infinite; the spheres that hold it are told apart from all others."""
+    ds = ds.assign(bold=ds["bold"].astype(np.float64))
+    bold, voxel = ds["bold"].values, tuple(np.argwhere(ds["mask"].values)[0])
+    bold[voxel] *= 1e200
+    plan = slc.plan(ds, radius_mm=3.1, estimator=estimator)
+    assert plan.engine != "sklearn"
+    window = tuple(slice(0, size) for size in plan.geometry.shape)
+    found = score_centers(plan, plan.geometry.centers_ijk, bold, window, name="all")
+    spacing_mm = plan.geometry.affine[:3, :3] @ (plan.geometry.centers_ijk - voxel).T
+    holds_it = np.linalg.norm(spacing_mm, axis=0) <= 3.1
+    assert 0 < holds_it.sum() < len(holds_it)
+    assert found.n_unconverged.tolist() == np.repeat(holds_it[:, None], 3, axis=1).astype(int).tolist()

@@ -76,6 +76,14 @@ def test_numbers_are_predicted_by_a_regressor(ds: xr.Dataset) -> None:
     assert design.class_counts == {}
 
 
+def test_numbers_on_a_scale_are_no_classes(ds: xr.Dataset) -> None:
+    """scikit-learn says "Unknown label type"; fast engines would take them."""
+    for estimator in ("svc", "lda", "gnb"):
+        _refused(ds, "'rt' holds numbers such as 0.2, which are no classes", target="rt", estimator=estimator)
+    whole = ds.assign_coords(rt=("sample", np.tile([1.0, 2.0], 12)))
+    assert _design(whole, target="rt").classes.tolist() == [1.0, 2.0]
+
+
 @pytest.mark.parametrize("column", ["condition", "rt"])
 def test_one_class(ds: xr.Dataset, column: str) -> None:
     one = ds.assign_coords({column: ("sample", ["face"] * 24)})

@@ -518,9 +518,7 @@ def test_what_passes_is_not_seen(ds: xr.Dataset, tmp_path: Path, monkeypatch: py
         return write(*args)
 
     monkeypatch.setattr(compute, "read_slab", read_slab)
-    monkeypatch.setattr(
-        task, "is_block_done", lambda *args: read_block(result.BlockReader(args[0]), args[1])
-    )
+    monkeypatch.setattr(task, "is_block_done", lambda *args: read_block(result.BlockReader(args[0]), args[1]))
     found = slc.searchlight(ds, out=tmp_path / "out.zarr", **QUICK)
     assert failures == {"read_slab": 0, "write": 0}
     assert same(found, slc.searchlight(ds, **QUICK).compute())

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import BaggingClassifier, VotingClassifier
 from sklearn.feature_selection import SelectKBest, f_classif
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, RidgeClassifierCV
 from sklearn.metrics import fbeta_score, make_scorer, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.naive_bayes import GaussianNB
@@ -97,6 +97,80 @@ def test_engines() -> None:
     assert estimators.choose_engine("sklearn", Ridge()) == "sklearn"
     with pytest.raises(InputError, match="unknown engine 'sklern'; did you mean 'sklearn'"):
         estimators.choose_engine("sklern", LinearSVC())
+
+
+FACES = np.array(["face", "house"])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "what"),
+    [
+        (LinearSVC(C=-1), "LinearSVC: The 'C' parameter"),
+        (LinearSVC(C="x"), "'C' parameter"),
+        (LinearSVC(intercept_scaling=0), "'intercept_scaling' parameter"),
+        (LinearSVC(tol=-1), "'tol' parameter"),
+        (LinearSVC(dual="x"), "'dual' parameter"),
+        (LinearSVC(class_weight="balance"), "'class_weight' parameter"),
+        (LogisticRegression(C=0), "'C' parameter"),
+        (Ridge(alpha="x"), "'alpha' parameter"),
+        (GaussianNB(var_smoothing=-1), "'var_smoothing' parameter"),
+        (LinearDiscriminantAnalysis(solver="lsqr", shrinkage=2), "'shrinkage' parameter"),
+        (make_pipeline(StandardScaler(), make_pipeline(LinearSVC(C=-1))), "LinearSVC: The 'C' parameter"),
+        (SVC(kernel="x"), "'kernel' parameter"),
+    ],
+    ids=repr,
+)
+def test_parameters_that_scikit_learn_refuses(estimator: Any, what: str) -> None:
+    """When planning, and not in ``fit`` on a worker, or never, because a fast engine takes any number."""
+    with pytest.raises(InputError, match=what) as caught:
+        estimators.resolve(estimator)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LinearSVC(class_weight={"zzz": 2.0}),
+        LinearSVC(class_weight={"face": -1.0}),
+        LogisticRegression(class_weight={"zzz": 2.0}),
+        LogisticRegression(class_weight={"face": float("nan")}),
+        LogisticRegression(dual=True),
+        LinearDiscriminantAnalysis(n_components=5),
+        LinearDiscriminantAnalysis(priors=[0.5, 0.25, 0.25]),
+        LinearDiscriminantAnalysis(priors=[1.5, -0.5]),
+        LinearDiscriminantAnalysis(priors=["x", "y"]),
+        GaussianNB(priors=[0.2, 0.9]),
+        GaussianNB(priors=[1.0]),
+        NearestCentroid(priors=[0.2, 0.9]),
+        RidgeClassifierCV(alphas=[]),
+        RidgeClassifierCV(alphas=["x"]),
+        RidgeClassifierCV(alphas=[1.0, -1.0]),
+        RidgeClassifier(alpha=np.array([1.0, 2.0])),
+        RidgeClassifier(alpha=[1, 2]),
+    ],
+    ids=repr,
+)
+def test_what_only_scikit_learn_can_judge_is_left_to_it(estimator: Any) -> None:
+    assert estimators.choose_engine("auto", estimators.resolve(estimator), classes=FACES) == "sklearn"
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LinearSVC(class_weight={"face": 2.0, "unused": 3.0, "house": 1}),
+        LinearSVC(class_weight={"face": 0.5}),
+        LogisticRegression(class_weight={"house": 4}),
+        LogisticRegression(dual=True, solver="liblinear"),
+        LinearDiscriminantAnalysis(n_components=1, priors=(0.25, 0.75)),
+        GaussianNB(priors=[0, 1]),
+        NearestCentroid(priors=[0.2, 0.8]),
+        RidgeClassifierCV(alphas=(1, 2.5)),
+        RidgeClassifierCV(alphas=3.0),
+    ],
+    ids=repr,
+)
+def test_what_is_in_order_is_fast(estimator: Any) -> None:
+    assert estimators.choose_engine("auto", estimators.resolve(estimator), classes=FACES) != "sklearn"
 
 
 # --- scorers

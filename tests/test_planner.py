@@ -71,6 +71,45 @@ def test_warnings_point_at_the_callers_line(ds: xr.Dataset) -> None:
         assert caught[0].filename == __file__
 
 
+# --- metrics
+
+
+@pytest.mark.parametrize(
+    ("scoring", "words"),
+    [
+        ("f1", "scoring='f1' cannot score face, house: pos_label=1 .*; pass scoring='f1_macro' or "),
+        (
+            ["accuracy", "average_precision"],
+            r"'average_precision' cannot .*make_scorer\(average_precision_score, ",
+        ),
+        ("neg_brier_score", "pos_label='house', response_method='predict_proba', greater_is_better=False"),
+    ],
+)
+def test_metrics_that_need_to_know_the_positive_class(ds: xr.Dataset, scoring: Any, words: str) -> None:
+    for engine in ("auto", "sklearn"):
+        _refused(ds, InputError, words, scoring=scoring, estimator="gnb", engine=engine)
+    numbered = ds.assign_coords(seen=("sample", np.arange(24) % 2))
+    slc.plan(numbered, radius_mm=5.5, scoring=scoring, estimator="gnb", target="seen")
+
+
+def test_metrics_of_two_classes(ds: xr.Dataset) -> None:
+    three = ds.assign_coords(condition=("sample", np.array(["cat", "face", "house"])[np.arange(24) % 3]))
+    _refused(three, InputError, "cat, face, house: .*; pass scoring='roc_auc_ovr'", scoring="roc_auc")
+    _refused(three, InputError, "pass scoring='recall_macro'", scoring="recall")
+    slc.plan(three, radius_mm=5.5, scoring="roc_auc_ovr", estimator="gnb")
+
+
+def test_metrics_of_positive_numbers(ds: xr.Dataset) -> None:
+    options = {"target": "drift", "estimator": "ridge", "scoring": "neg_mean_squared_log_error"}
+    _refused(
+        ds.assign_coords(drift=("sample", np.linspace(-2, 1, 24))),
+        InputError,
+        "cannot score these",
+        **options,
+    )
+    slc.plan(ds.assign_coords(drift=("sample", np.linspace(0, 1, 24))), radius_mm=5.5, **options)
+
+
 # --- a number of voxels
 
 

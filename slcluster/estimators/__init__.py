@@ -10,12 +10,13 @@ from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layo
 from slcluster.estimators.names import (
     DEFAULT_SEED,
     NAMES,
+    check_parameters,
     is_classification,
     nearest,
     resolve,
     weight_argument,
 )
-from slcluster.estimators.scoring import make_scorer, score_functions
+from slcluster.estimators.scoring import check_scorers, make_scorer, score_functions
 from slcluster.estimators.tables import TableScorer, split_tables
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Layout",
     "Measure",
     "TableScorer",
+    "check_parameters",
+    "check_scorers",
     "choose_engine",
     "describe",
     "fast_scorers",

@@ -11,10 +11,18 @@ from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from slcluster.errors import InputError
+from slcluster.errors import InputError, one_line
 from slcluster.estimators.measures import Crossnobis, FunctionMeasure, Measure
 
-__all__ = ["DEFAULT_SEED", "NAMES", "is_classification", "nearest", "resolve", "weight_argument"]
+__all__ = [
+    "DEFAULT_SEED",
+    "NAMES",
+    "check_parameters",
+    "is_classification",
+    "nearest",
+    "resolve",
+    "weight_argument",
+]
 
 #: Iterations nilearn gives to the estimators that stop at a number of them.
 _MAX_ITER = 10_000
@@ -143,7 +151,8 @@ def resolve(estimator: Any) -> Any:
     Raises
     ------
     InputError
-        Unknown name (the nearest are offered), or not a scikit-learn estimator instance.
+        Unknown name (the nearest are offered), not a scikit-learn estimator instance, or one with a parameter
+        that scikit-learn refuses.
 
     Examples
     --------
@@ -169,7 +178,40 @@ def resolve(estimator: Any) -> Any:
             f"or a function of X, y and groups, "
             f"got {type(estimator).__name__}"
         )
-    return _seeded(clone(estimator))
+    mine = _seeded(clone(estimator))
+    check_parameters(mine)
+    return mine
+
+
+def check_parameters(made: Any) -> None:
+    """Have scikit-learn look at an object's parameters now: by itself it does so in ``fit``, on a worker.
+
+    Parameters
+    ----------
+    made : object
+        An estimator, a pipeline with all its steps, a splitter; what checks nothing is not checked.
+
+    Raises
+    ------
+    InputError
+        On one line, what scikit-learn expects.
+
+    Examples
+    --------
+    >>> from sklearn.svm import LinearSVC
+    >>> check_parameters(LinearSVC(C=-1))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    slcluster.errors.InputError: LinearSVC: The 'C' parameter of LinearSVC must be a float in the range ...
+    """
+    parts = [step for _, step in made.steps] if isinstance(made, Pipeline) else [made]
+    for part in parts:
+        if part is not made and isinstance(part, Pipeline):
+            check_parameters(part)
+        elif hasattr(part, "_parameter_constraints"):
+            try:
+                part._validate_params()
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{type(part).__name__}: {one_line(error)}") from None
 
 
 def _seeded(estimator: BaseEstimator) -> BaseEstimator:

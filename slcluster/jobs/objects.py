@@ -38,7 +38,7 @@ def build_object(description: Any, home: str = "", packages: Collection[str] = (
     >>> build_object({"class": "sklearn.svm.SVC", "params": {"C": 0.5}})
     SVC(C=0.5)
     """
-    from slcluster.estimators import offer, refuse_caches
+    from slcluster.estimators import check_parameters, offer, refuse_caches
 
     if not isinstance(description, Mapping) or "class" not in description:
         raise InputError(f"expected a name or {{class: sklearn..., params: {{...}}}}, got {description!r}")
@@ -56,8 +56,7 @@ def build_object(description: Any, home: str = "", packages: Collection[str] = (
     refuse_caches(kind, params)
     try:
         made = kind(**{name: _parameter(value, packages) for name, value in params.items()})
-        if hasattr(made, "_parameter_constraints"):
-            made._validate_params()  # else scikit-learn looks at them in fit, on a worker
+        check_parameters(made)  # else scikit-learn looks at them in fit, on a worker
     except InputError:
         raise
     except (TypeError, ValueError) as error:

@@ -30,6 +30,8 @@ decision       (n_centers, n_permutations, n_tested, D)     float64, scikit-lear
                                                             D = 1 for two classes, K for more
 log_proba      (n_centers, n_permutations, n_tested, K)     float64, natural logarithm of class
                                                             probabilities, where the estimator has them
+n_unconverged  (n_centers, n_permutations, n_folds)         int32, 1 where an iteration ended before the optimum;
+                                                            engines that iterate have it
 ============== ============================================ ==============================================
 
 K is the number of classes. ``n_tested`` runs over the test samples of the first fold, then those of the second,

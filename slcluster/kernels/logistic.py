@@ -59,7 +59,7 @@ def logistic(
     bold, targets, train, test, spheres
         See :mod:`slcluster.kernels`.
     outputs : sequence of str
-        Of ``confusion``, ``prediction``, ``decision`` and ``log_proba``.
+        Of ``confusion``, ``prediction``, ``decision``, ``log_proba`` and ``n_unconverged``.
     n_classes : int
     c : float
         Strength of the data against the penalty.
@@ -90,7 +90,9 @@ def logistic(
     tested, edges = samples_of(test)
     targets = np.ascontiguousarray(targets, np.int64)
     shape = len(spheres.indptr) - 1, len(targets)
-    found = empty_answers(outputs, _OUTPUTS, shape, len(test), len(tested), n_classes)
+    answers = [name for name in outputs if name != "n_unconverged"]
+    found = empty_answers(answers, _OUTPUTS, shape, len(test), len(tested), n_classes)
+    n_unconverged = np.zeros((*shape, len(test)), np.int32)
     scaling = 0.0 if not fit_intercept else -1.0 if intercept_scaling is None else float(intercept_scaling)
     _all_spheres(
         bold,
@@ -103,8 +105,11 @@ def logistic(
         edges,
         _costs(targets, in_train, n_classes, class_weight) * c,
         scaling,
+        n_unconverged,
         *found.values(),
+        True if n_classes > 2 else None,
     )
+    found["n_unconverged"] = n_unconverged
     return {name: found[name] for name in outputs}
 
 
@@ -150,11 +155,14 @@ def _all_spheres(
     edges,
     costs,
     scaling,
+    n_unconverged,
     confusion,
     prediction,
     decision,
     log_proba,
+    many,
 ):
+    """Two classes where ``many`` is None: the compiler then leaves the problem of more out, and else that of two."""
     n_permutations, n_folds, n_classes = costs.shape
     n_problems = 1 if n_classes == 2 else n_classes
     # Of two classes, the first scores nothing.
@@ -169,10 +177,13 @@ def _all_spheres(
             y, weights = targets[permutation], np.zeros((n_problems, rows.shape[1]))
             for fold in range(n_folds):
                 chosen = np.flatnonzero(in_train[fold])
-                if n_problems == 1:
-                    fit_two(rows, penalty, y, costs[permutation, fold], chosen, weights[0])
+                if many is None:
+                    is_optimum = fit_two(rows, penalty, y, costs[permutation, fold], chosen, weights[0])
                 else:
-                    fit_many(rows, penalty, y, costs[permutation, fold], chosen, scaling != 0.0, weights)
+                    is_optimum = fit_many(
+                        rows, penalty, y, costs[permutation, fold], chosen, scaling != 0.0, weights
+                    )
+                n_unconverged[center, permutation, fold] = not is_optimum
                 for i in range(edges[fold], edges[fold + 1]):
                     for k in range(n_problems):
                         scores[first + k, i] = np.dot(rows[tested[i]], weights[k])

@@ -14,7 +14,7 @@ _SMALL = 1e-7
 #: Within this the loss is bent like its second derivative, and a whole step lowers it.
 _NEAR = 1.0
 
-#: Far above the four to twelve steps that are usual.
+#: Far above the four to twelve steps that are usual; a problem that needs more ends where it is, and is counted.
 _MAX_STEPS = 100
 _MAX_HALVINGS = 60
 
@@ -68,7 +68,7 @@ def _slope_two(f, g, at, labels, cost, probability):
 
 @inner
 def fit_two(rows, penalty, y, cost_of, chosen, v):
-    """Bring v (n_unknowns) to the optimum; it comes with a first guess.
+    """Bring v (n_unknowns) to the optimum; it comes with a first guess. Whether it got there.
 
     rows (n_samples, n_unknowns), penalty's upper triangle, y codes 0 and 1, the cost of each, training samples.
     """
@@ -100,7 +100,7 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
                     own[i, j], bent[i, j] = row[j], bend[i] * row[j]
             hessian += np.dot(bent.T, own)
         if not factor(hessian, size):
-            return
+            return False
         solve_factored(hessian, step, size)
         _decide(rows, chosen, step, g)
         _times(penalty, step, pushed)
@@ -121,7 +121,8 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
         for i in range(n):
             f[i] += at * g[i]
         if at == 1.0 and np.abs(g).max() <= _SMALL * (1.0 + np.abs(f).max()):
-            return
+            return True
+    return False
 
 
 @inner
@@ -177,7 +178,10 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
 
 @inner
 def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
-    """Bring v (n_classes, n_unknowns) to the optimum of the multinomial loss; it comes with a first guess."""
+    """Bring v (n_classes, n_unknowns) to the optimum of the multinomial loss; it comes with a first guess.
+
+    Whether it got there.
+    """
     n_classes, size = v.shape
     n = len(chosen)
     own, codes, cost = rows[chosen], y[chosen], cost_of[y[chosen]]
@@ -190,7 +194,7 @@ def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
     for _ in range(_MAX_STEPS):
         _assemble_many(own, penalty, codes, cost, probability, has_intercept, v, pull, hessian, step)
         if not factor(hessian, len(step)):
-            return
+            return False
         solve_factored(hessian, step, len(step))
         r0 = r1 = 0.0
         for k in range(n_classes):
@@ -215,4 +219,5 @@ def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
             for i in range(n):
                 f[k, i] += at * g[k, i]
         if at == 1.0 and np.abs(g).max() <= _SMALL * (1.0 + np.abs(f).max()):
-            return
+            return True
+    return False

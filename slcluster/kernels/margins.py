@@ -9,16 +9,23 @@ __all__ = [
     "DESCENT",
     "EDGE",
     "LEAST_SCALE",
+    "LEAST_SLACK",
     "MAX_STEPS",
     "PATIENCE",
     "count_misplaced",
     "step_length",
 ]
 
-#: A margin that differs from 1 by less is on the edge: whether its sample counts as inside changes nothing.
+#: A sample outside that falls short of the margin by less is on the edge: whether it counts as inside changes nothing.
+#: For those inside it is this part of the largest shortfall. A shortfall is a sample's coefficient over its cost, and
+#: where C is large for the scale of the voxels all are tiny.
 EDGE = 1e-9
 
-#: Far above the five to fifteen steps that are usual; a problem that needs more ends where it is.
+#: Shortfalls that are all smaller have lost the digits that decide, if they were found from decisions near 1. They are
+#: the weight of samples in the solution, so the weights have too.
+LEAST_SLACK = 1e-7
+
+#: Far above the five to fifteen steps that are usual; a problem that needs more ends where it is, and is counted.
 MAX_STEPS = 200
 
 #: Steps that may leave more samples misplaced than the best so far. Then C is scaled down by ``DESCENT``, to a problem
@@ -30,14 +37,22 @@ DESCENT, CLIMB, LEAST_SCALE = 0.01, 4.0, 1e-9
 
 
 @inner
-def count_misplaced(y, cost, in_train, f, inside):
-    """Samples on the other side of the margin than the solution was made for. None: it is the optimum."""
-    n_misplaced = 0
-    for i in range(len(y)):
-        slack = 1.0 - y[i] * f[i]
-        is_wrong = slack < -EDGE if inside[i] else slack > EDGE
-        n_misplaced += is_wrong and in_train[i] and cost[i] > 0.0
-    return n_misplaced
+def count_misplaced(slack, cost, in_train, inside):
+    """Samples on the other side of the margin than the solution was made for; and the largest shortfall inside.
+
+    ``slack`` is how far each sample falls short of the margin. None misplaced: it is the optimum.
+    """
+    n_misplaced, largest, least = 0, 0.0, 0.0
+    for i in range(len(slack)):
+        if in_train[i] and cost[i] > 0.0:
+            if inside[i]:
+                largest, least = max(largest, slack[i]), min(least, slack[i])
+                n_misplaced += not slack[i] >= -EDGE  # nor is NaN in place
+            else:
+                n_misplaced += not slack[i] <= EDGE
+    if n_misplaced == 0 and least < -EDGE * min(largest, 1.0):
+        n_misplaced = 1
+    return n_misplaced, largest
 
 
 @inner

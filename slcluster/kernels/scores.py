@@ -13,16 +13,27 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.metaestimators import available_if
 
 from slcluster.kernels.confusion import count_confusion
+from slcluster.kernels.generic import SphereFailure
 
-__all__ = ["TABLES", "answers_of", "count_pairs", "needed_outputs", "score", "table_values"]
+__all__ = [
+    "ANSWERS",
+    "TABLES",
+    "answers_of",
+    "count_pairs",
+    "needed_outputs",
+    "score",
+    "stand_in",
+    "table_values",
+]
 
 #: Results that are a number for each class, or for each pair of classes, in the order they are stored in.
 TABLES = ("hit_rate", "confusion")
 
 #: What an estimator's methods are called, and the output that holds their answer.
-_ANSWERS = {"predict": "prediction", "decision_function": "decision", "predict_proba": "log_proba"}
+ANSWERS = {"predict": "prediction", "decision_function": "decision", "predict_proba": "log_proba"}
 
 
 def answers_of(scorer: Any, outputs: Sequence[str]) -> str | None:
@@ -44,8 +55,8 @@ def answers_of(scorer: Any, outputs: Sequence[str]) -> str | None:
     """
     methods = getattr(scorer, "_response_method", ())
     for method in (methods,) if isinstance(methods, str) else methods:
-        if _ANSWERS.get(method) in outputs:
-            return _ANSWERS[method]
+        if ANSWERS.get(method) in outputs:
+            return ANSWERS[method]
     return None
 
 
@@ -57,8 +68,7 @@ def needed_outputs(
     for scorer in scorers.values():
         answer = answers_of(scorer, outputs)
         assert answer is not None, "engines are chosen by what they answer"
-        counts = _function(scorer) in _FROM_CONFUSION and "confusion" in outputs
-        needed.add("confusion" if counts else answer)
+        needed.add("confusion" if _is_counted(scorer) and "confusion" in outputs else answer)
     return tuple(sorted(needed))
 
 
@@ -69,6 +79,8 @@ def score(
     test: Sequence[np.ndarray],
     labels: np.ndarray | None,
     tables: Sequence[str] = (),
+    *,
+    is_scored: np.ndarray | None = None,
 ) -> np.ndarray:
     """Every metric and table of every center, set of targets and fold.
 
@@ -84,12 +96,19 @@ def score(
         What codes stand for; None for a regression.
     tables : sequence of str
         Of :data:`TABLES`; not for a regression.
+    is_scored : array of bool, shape (n_centers,), optional
+        Centers whose spheres hold enough voxels; all are NaN of the others. All centers where not given.
 
     Returns
     -------
     numpy.ndarray
-        float64, shape (n_centers, n_permutations, n_folds, n_metrics + n_table_values). Empty spheres have a number too, which
-        the caller replaces.
+        float64, shape (n_centers, n_permutations, n_folds, n_metrics + n_table_values). A metric is NaN, too, where an
+        engine could not decide on some sample.
+
+    Raises
+    ------
+    SphereFailure
+        With the center's row and the fold, caused by the scorer's own error.
     """
     some = next(iter(found.values()))
     counts = _counts(found, targets, test, 0 if labels is None else len(labels)) if tables else None
@@ -100,14 +119,15 @@ def score(
         scores[..., len(scorers) :] = extra
     edges = np.cumsum([0, *map(len, test)])
     for metric, scorer in enumerate(scorers.values()):
-        function = _function(scorer)
         for fold, index in enumerate(test):
             part = slice(edges[fold], edges[fold + 1])
-            if function in _FROM_CONFUSION and "confusion" in found:
-                values = _FROM_CONFUSION[function](found["confusion"][:, :, fold])
+            if _is_counted(scorer) and "confusion" in found:
+                values = _FROM_CONFUSION[_function(scorer)](found["confusion"][:, :, fold]) * scorer._sign
             else:
-                values = _from_samples(scorer, function, found, part, targets[:, index], labels)
+                values = _from_samples(scorer, found, part, targets[:, index], labels, is_scored, fold)
             scores[..., fold, metric] = values
+    if is_scored is not None:
+        scores[~is_scored] = np.nan
     return scores
 
 
@@ -164,6 +184,11 @@ def _function(scorer: Any) -> str | None:
     return str(function.__name__)
 
 
+def _is_counted(scorer: Any) -> bool:
+    """Whether a scorer is one of counts of predictions, and is asked about predictions."""
+    return _function(scorer) in _FROM_CONFUSION and answers_of(scorer, ["prediction"]) is not None
+
+
 def _accuracy(confusion: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # an empty sphere answered nothing
         return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
@@ -186,22 +211,37 @@ _FROM_CONFUSION: dict[str | None, Callable[[np.ndarray], np.ndarray]] = {
 
 def _from_samples(
     scorer: Any,
-    function: str | None,
     found: Mapping[str, np.ndarray],
     part: slice,
     y: np.ndarray,
     labels: np.ndarray | None,
+    is_scored: np.ndarray | None,
+    fold: int,
 ) -> np.ndarray:
     """One metric in one fold, (n_centers, n_permutations), from each test sample's answer."""
     answer = answers_of(scorer, list(found))
     assert answer is not None
-    values = found[answer][:, :, part]
+    values, function = found[answer][:, :, part], _function(scorer)
     if labels is None and function in _FROM_NUMBERS:
         return _FROM_NUMBERS[function](values, y) * scorer._sign
-    if labels is not None and len(labels) == 2 and function == "roc_auc_score":
+    is_graded = answer in ("decision", "log_proba")
+    if labels is not None and len(labels) == 2 and is_graded and function == "roc_auc_score":
         # Probabilities that are 0 or 1 to rounding are ties, for scikit-learn too.
-        return _auc(np.exp(values[..., 1]) if answer == "log_proba" else values[..., 0], y)
-    return _one_by_one(scorer, answer, values, y, labels)
+        return _auc(np.exp(values[..., 1]) if answer == "log_proba" else values[..., 0], y) * scorer._sign
+    scores = np.full(values.shape[:2], np.nan)
+    nothing = np.empty((y.shape[-1], 1))
+    # A probability of zero is an answer, the logarithm of which is infinite.
+    is_answered = ~np.isnan(values).reshape(*scores.shape, -1).any(axis=-1)
+    for at in np.argwhere(is_answered if is_scored is None else is_answered & is_scored[:, None]):
+        center, permutation = at
+        true = y[permutation] if labels is None else labels[y[permutation]]
+        try:
+            scores[center, permutation] = scorer(
+                stand_in(answer, values[center, permutation], labels), nothing, true
+            )
+        except Exception as error:
+            raise SphereFailure(int(center), fold) from error
+    return scores
 
 
 def _auc(decision: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -231,17 +271,19 @@ _FROM_NUMBERS: dict[str | None, Callable[[np.ndarray, np.ndarray], np.ndarray]] 
 }
 
 
-def _one_by_one(
-    scorer: Any, answer: str, values: np.ndarray, y: np.ndarray, labels: np.ndarray | None
-) -> np.ndarray:
-    scores = np.full(values.shape[:2], np.nan)
-    nothing = np.empty((y.shape[-1], 1))
-    for at in np.ndindex(scores.shape):
-        if np.isfinite(values[at]).all() and not (labels is not None and (values[at] == -1).all()):
-            twin = _Regressor(values[at]) if labels is None else _Classifier(answer, values[at], labels)
-            true = y[at[1]] if labels is None else labels[y[at[1]]]
-            scores[at] = scorer(twin, nothing, true)
-    return scores
+def stand_in(answer: str, values: np.ndarray, labels: np.ndarray | None) -> BaseEstimator:
+    """An estimator whose one answer, whatever the samples, is known already; it has no other methods.
+
+    Parameters
+    ----------
+    answer : str
+        ``prediction``, ``decision`` or ``log_proba``.
+    values : array, shape (n_tested, ...)
+        One center's, permutation's and fold's, as :mod:`slcluster.kernels` describes them.
+    labels : array, shape (n_classes,), or None
+        None for a regression.
+    """
+    return _Regressor(values) if labels is None else _Classifier(answer, values, labels)
 
 
 class _Regressor(RegressorMixin, BaseEstimator):
@@ -254,6 +296,11 @@ class _Regressor(RegressorMixin, BaseEstimator):
         return self.prediction
 
 
+def _answers(answer: str) -> Any:
+    """Decorator of a method that only stand-ins with this answer have: scorers ask which methods there are."""
+    return available_if(lambda twin: twin.answer == answer)
+
+
 class _Classifier(ClassifierMixin, BaseEstimator):
     """Answers with one kind of predictions that were made before, which is all that its scorer asks for."""
 
@@ -262,17 +309,14 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         self.values = values
         self.classes_ = classes
 
+    @_answers("prediction")
     def predict(self, X: np.ndarray) -> np.ndarray:
-        return self.classes_[self._only("prediction")]
+        return self.classes_[self.values]
 
+    @_answers("decision")
     def decision_function(self, X: np.ndarray) -> np.ndarray:
-        values = self._only("decision")
-        return values[:, 0] if values.shape[1] == 1 else values
+        return self.values[:, 0] if self.values.shape[1] == 1 else self.values
 
+    @_answers("log_proba")
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return np.exp(self._only("log_proba"))
-
-    def _only(self, answer: str) -> np.ndarray:
-        if answer != self.answer:
-            raise AttributeError(answer)  # scorers that take either go on to the next
-        return self.values
+        return np.exp(self.values)

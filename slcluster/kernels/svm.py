@@ -14,7 +14,8 @@ up to the C asked for, with an exact line search where even that overshoots (:mo
 With fewer voxels than training samples the system is of the weights (primal), updated by the samples that
 enter or leave the set; otherwise of the samples' coefficients (dual), from inner products computed once a
 sphere. The arithmetic is about the mean, the problem is not
-(:mod:`slcluster.kernels.centring`). Each fold starts from the optimum of the fold before, of the same sphere and
+(:mod:`slcluster.kernels.centring`). Where one of the two does not end at an optimum, or has not the digits to tell, as
+with a C that is large for the scale of the voxels, the other tries. Each fold starts from the optimum of the fold before, of the same sphere and
 the same targets; nothing is carried from sphere to sphere.
 """
 
@@ -60,7 +61,7 @@ def squared_hinge_svm(
     bold, targets, train, test, spheres
         See :mod:`slcluster.kernels`.
     outputs : sequence of str
-        Of ``confusion``, ``prediction`` and ``decision``.
+        Of ``confusion``, ``prediction``, ``decision`` and ``n_unconverged``.
     n_classes : int
         Two classes are one problem; of more, each is told from the rest and the largest decision wins, the
         first of equal ones, as in scikit-learn.
@@ -98,7 +99,7 @@ def squared_hinge_svm(
     decision = np.full((n_centers, len(targets), len(tested), n_problems), np.nan)
     # Without intercept there is nothing that could take the means up.
     means = bold.mean(axis=1, dtype=np.float64) if fit_intercept else np.zeros(len(bold))
-    is_dual = spheres.sizes() + 1 > _DUAL_FROM * min(map(len, train))
+    n_unconverged = np.zeros((n_centers, len(targets), len(train)), np.int32)
     arguments = (
         bold,
         means,
@@ -111,15 +112,26 @@ def squared_hinge_svm(
         costs,
         float(intercept_scaling) if fit_intercept else 0.0,
         decision,
+        n_unconverged,
     )
-    # Each way is compiled only where some sphere takes it.
-    for centers, way in ((np.flatnonzero(~is_dual), None), (np.flatnonzero(is_dual), True)):
+
+    def fit(centers: np.ndarray, way: bool | None) -> np.ndarray:
+        """Those of the centers that one way did not bring to the optimum. Compiled only where some sphere takes it."""
         if len(centers):
             _some_spheres(centers, *arguments, way)
+        return centers[n_unconverged[centers].any(axis=(1, 2))]
+
+    n_train = min(map(len, train))
+    is_dual = spheres.sizes() + 1 > _DUAL_FROM * n_train
+    left_by_primal = fit(np.flatnonzero(~is_dual), None)
+    left_by_dual = fit(np.flatnonzero(is_dual), True)
+    fit(left_by_primal, True)
+    # With more voxels than samples, coefficients are all that there is to know.
+    fit(left_by_dual[spheres.sizes()[left_by_dual] < n_train], None)
     is_empty = spheres.sizes() == 0
     prediction = (decision[..., 0] > 0).astype(np.int64) if n_problems == 1 else decision.argmax(axis=-1)
     prediction[is_empty] = -1
-    found = {"decision": decision, "prediction": prediction}
+    found = {"decision": decision, "prediction": prediction, "n_unconverged": n_unconverged}
     if "confusion" in outputs:
         found["confusion"] = count_confusion(prediction, targets, tested, edges, n_classes)
     return {name: found[name] for name in outputs}
@@ -143,7 +155,20 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
 
 @compiled
 def _some_spheres(
-    centers, bold, means, indptr, indices, targets, in_train, tested, edges, costs, scaling, decision, dual
+    centers,
+    bold,
+    means,
+    indptr,
+    indices,
+    targets,
+    in_train,
+    tested,
+    edges,
+    costs,
+    scaling,
+    decision,
+    n_unconverged,
+    dual,
 ):
     """Decisions of these centers, by the primal where ``dual`` is None: the compiler then leaves the other out."""
     n_samples, n_folds, n_problems = bold.shape[1], len(edges) - 1, decision.shape[3]
@@ -163,6 +188,7 @@ def _some_spheres(
         else:
             gram, edge, kappa = inner_products(x, mean, scaling)
             size = 1
+        n_unconverged[center] = 0
         for permutation in range(len(targets)):
             for problem in range(n_problems):
                 own = 1 if n_problems == 1 else problem
@@ -181,7 +207,7 @@ def _some_spheres(
                         if dual is None:
                             start(matrix, right, inside, mean, scaling)
                     if dual is None:
-                        fit_primal(
+                        is_optimum = fit_primal(
                             x,
                             rows,
                             mean,
@@ -197,7 +223,17 @@ def _some_spheres(
                             v,
                         )
                     else:
-                        guessed = guess[permutation, problem, fold]
-                        fit_dual(gram, edge, kappa, y, cost, in_train[fold], guessed, f, work)
+                        guessed, is_optimum = guess[permutation, problem, fold], False
+                        for _ in range(2):
+                            if (
+                                not is_optimum
+                            ):  # again from all samples, so that the end depends on no other sphere
+                                is_optimum = fit_dual(
+                                    gram, edge, kappa, y, cost, in_train[fold], guessed, f, work
+                                )
+                            if not is_optimum:
+                                guessed[:] = True
+                    if not is_optimum:
+                        n_unconverged[center, permutation, fold] = 1
                     for k in range(edges[fold], edges[fold + 1]):
                         decision[center, permutation, k, problem] = f[tested[k]]

@@ -81,12 +81,14 @@ def _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, be
 def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     """Newton on the samples' coefficients, from a guess of the set. Leaves the set and the decision.
 
+    Whether it ends at the optimum.
+
     The guess decides how many steps it takes and nothing else: the last solution is made afresh from the set
     alone, and samples on the edge are never in it.
     """
     n_samples = len(y)
     alpha, beta, v = np.empty(n_samples), np.empty(n_samples), np.zeros(n_samples)
-    chosen, new_f = np.empty(n_samples, np.int64), np.empty(n_samples)
+    chosen, new_f, slack = np.empty(n_samples, np.int64), np.empty(n_samples), np.empty(n_samples)
     f[:] = 0.0
     old_t = 0.0
     fewest, patience = n_samples + 1, PATIENCE
@@ -100,7 +102,11 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
             else:
                 inside[i] = False
         t = _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, beta, new_f)
-        n_misplaced = count_misplaced(y, cost, in_train, new_f, inside)
+        for i in range(n_samples):
+            slack[i] = 1.0 - y[i] * new_f[i]
+        for j in range(size):  # from the coefficients, which have all their digits however small they are
+            slack[chosen[j]] = y[chosen[j]] * alpha[j] / (scale * cost[chosen[j]])
+        n_misplaced, largest = count_misplaced(slack, cost, in_train, inside)
         if n_misplaced < fewest:
             fewest, patience = n_misplaced, PATIENCE
         else:
@@ -119,19 +125,22 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
             beta[chosen[j]] = alpha[j]
         if n_misplaced > 0 and patience < 0:
             t = _stop_short(y, cost, scale, in_train, edge, kappa, f, v, old_t, new_f, beta, t)
+            for i in range(n_samples):
+                slack[i] = 1.0 - y[i] * new_f[i]
         old_t = t
-        n_edge = 0
+        n_edge, is_last = 0, n_misplaced == 0 and scale == 1.0
         for i in range(n_samples):
             v[i], f[i] = beta[i], new_f[i]
-            slack = 1.0 - y[i] * f[i]
-            n_edge += inside[i] and slack <= EDGE
-            inside[i] = slack > (EDGE if n_misplaced == 0 and scale == 1.0 else 0.0)
+            least = (EDGE * min(largest, 1.0) if inside[i] else EDGE) if is_last else 0.0
+            n_edge += inside[i] and slack[i] <= least
+            inside[i] = slack[i] > least
         if n_misplaced == 0:
-            if scale == 1.0 and n_edge == 0:
-                return
+            if is_last and n_edge == 0:
+                return True
             if scale < 1.0:
                 scale, climbs = min(1.0, CLIMB * scale), True
                 fewest, patience = n_samples + 1, PATIENCE
+    return False
 
 
 @inner

@@ -10,6 +10,7 @@ from slcluster.kernels.margins import (
     CLIMB,
     DESCENT,
     LEAST_SCALE,
+    LEAST_SLACK,
     MAX_STEPS,
     PATIENCE,
     count_misplaced,
@@ -90,16 +91,22 @@ def _solve_primal(matrix, right, penalty, scale, work, solution):
 
 @inner
 def fit_primal(x, rows, mean, scaling, y, cost, in_train, penalty, matrix, right, inside, f, v):
-    """Newton on the weights. The system, f and v of the fold before are where it starts."""
+    """Newton on the weights. The system, f and v of the fold before are where it starts.
+
+    Whether it ends at the optimum, and has the digits to tell.
+    """
     n_samples, size = rows.shape
     work, solution, new_f = np.empty((size, size)), np.empty(size), np.empty(n_samples)
+    slack = np.empty(n_samples)
     fewest, patience = n_samples + 1, PATIENCE
     scale, climbs = 1.0, False
     for _ in range(MAX_STEPS):
         _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f)
         _solve_primal(matrix, right, penalty, scale, work, solution)
         _decide(x, solution, size, new_f)
-        n_misplaced = count_misplaced(y, cost, in_train, new_f, inside)
+        for i in range(n_samples):
+            slack[i] = 1.0 - y[i] * new_f[i]
+        n_misplaced, largest = count_misplaced(slack, cost, in_train, inside)
         if n_misplaced < fewest:
             fewest, patience = n_misplaced, PATIENCE
         else:
@@ -124,9 +131,10 @@ def fit_primal(x, rows, mean, scaling, y, cost, in_train, penalty, matrix, right
             f[i] = new_f[i]
         if n_misplaced == 0:
             if scale == 1.0:
-                return
+                return largest >= LEAST_SLACK
             scale, climbs = min(1.0, CLIMB * scale), True
             fewest, patience = n_samples + 1, PATIENCE
+    return False
 
 
 @inner

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import slcluster as slc
+from slcluster.store import write_array_store
+
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -91,3 +94,14 @@ def test_newton_steps_are_counted_at_the_optimum(monkeypatch: pytest.MonkeyPatch
     sizes, found = _dual_steps(rows @ rows.T, y, everyone, everyone)
     assert np.array_equal(found, inside)
     assert (sizes[0], sizes[-1]) == (40, inside.sum())
+
+
+def test_rows_that_say_an_engine_plan_it(speed: ModuleType, tmp_path: Path) -> None:
+    """The name "logistic" is nilearn's, which looks for its C and has no fast engine."""
+    from searches import make_plan
+
+    write_array_store(slc.simulate(shape=(5, 6, 4), n_runs=4, n_informative=1, seed=0), tmp_path / "s.zarr")
+    rows = [row for row in speed.ROWS if "logistic" in row.name]
+    assert {row.data for row in rows} == {"two", "eight"}
+    for row in rows:
+        assert make_plan({"store": str(tmp_path / "s.zarr"), "spec": row.spec}).engine == "logistic"

@@ -126,6 +126,65 @@ def test_where_the_classes_just_come_apart(n_voxels: int, scale: float) -> None:
         np.testing.assert_allclose(decision, expected.astype(float), atol=1e-7 * abs(decision).max())
 
 
+def _newton(x: np.ndarray, sign: np.ndarray, inside: np.ndarray, train: np.ndarray, c: float) -> np.ndarray:
+    """The optimum's decision in extended precision, from a guess of the set inside the margin."""
+    for _ in range(200):
+        decision = decision_of(*svm_weights(x[train], sign[train], inside, c), x)
+        now = (sign * decision)[train] < 1
+        if (now == inside).all():
+            return decision.astype(float)
+        inside = now
+    raise AssertionError("the set inside the margin does not settle")
+
+
+@pytest.mark.parametrize(
+    ("n_voxels", "sd", "c", "seeds"),
+    [
+        (12, 1e5, 1.0, (22,)),
+        (16, 1e5, 1.0, (5, 38)),
+        (20, 1e4, 1.0, (14,)),
+        (20, 1e5, 1.0, (48, 0, 1, 2, 3, 4)),
+        (20, 1e3, 100.0, (14, 0, 1, 2)),
+        (60, 1e5, 1.0, (0, 1)),
+    ],
+)
+def test_where_c_is_large_for_the_scale_of_the_voxels(
+    n_voxels: int, sd: float, c: float, seeds: tuple[int, ...]
+) -> None:
+    """Raw values of large spread that just come apart: every sample is within 1e-9 of the margin."""
+    train, y = np.arange(12, 48), np.arange(48) % 2
+    sign = np.where(y == 1, 1.0, -1.0)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        baseline = 20 * rng.uniform(0.7, 1.3, (n_voxels, 1))
+        noise = rng.normal(size=(n_voxels, 48))
+        bold = sd * (baseline + noise + 0.4 * rng.normal(size=(n_voxels, 2))[:, y])
+        found = squared_hinge_svm(
+            bold,
+            y[None],
+            [train],
+            [np.arange(48)],
+            Spheres(np.array([0, n_voxels]), np.arange(n_voxels)),
+            outputs=["decision", "n_unconverged"],
+            n_classes=2,
+            c=c,
+        )
+        decision = found["decision"][0, 0, :, 0]
+        expected = _newton(bold.T, sign, (sign * decision)[train] < 1, train, c)
+        np.testing.assert_allclose(decision, expected, atol=1e-5 * np.abs(expected).max())
+        assert found["n_unconverged"].tolist() == [[[0]]]
+
+
+def test_what_does_not_converge_is_counted() -> None:
+    """Squares of such values are infinite."""
+    y, folds = np.arange(20) % 2, ([np.arange(10), np.arange(10, 20)], [np.arange(10, 20), np.arange(10)])
+    bold = np.random.default_rng(0).normal(size=(11, 20))
+    bold[[0, 10]] *= 1e200
+    spheres = Spheres(np.array([0, 2, 4, 14]), np.array([0, 1, 2, 3, *range(1, 11)]))
+    found = squared_hinge_svm(bold, y[None], *folds, spheres, outputs=["n_unconverged"], n_classes=2)
+    assert found["n_unconverged"][:, 0].tolist() == [[1, 1], [0, 0], [1, 1]]
+
+
 @pytest.mark.parametrize(
     "params",
     [
