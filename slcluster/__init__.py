@@ -16,6 +16,7 @@ _HOME = {
     "Crossnobis": "estimators",
     "RSA": "estimators",
     "SearchLight": "estimator",
+    "SplitHalf": "estimators",
     "f_score": "inference",
     "fill_centers": "filling",
     "ingest": "ingest",
@@ -37,6 +38,7 @@ __all__ = [
     "RSA",
     "Crossnobis",
     "SearchLight",
+    "SplitHalf",
     "__version__",
     "f_score",
     "fill_centers",
@@ -58,7 +60,7 @@ __all__ = [
 if TYPE_CHECKING:
     from slcluster.cluster import make_cluster
     from slcluster.estimator import SearchLight
-    from slcluster.estimators import RSA, Crossnobis
+    from slcluster.estimators import RSA, Crossnobis, SplitHalf
     from slcluster.filling import fill_centers
     from slcluster.inference import f_score
     from slcluster.ingest import ingest

@@ -115,7 +115,7 @@ def make_design(
         folds = Folds((), ())
     else:
         folds = make_folds(cv, labels, group_of, groups, estimator, classes is not None, parts)
-        check_folds(folds, targets, classes, group_of, metrics)
+        check_folds(folds, targets, classes, group_of, metrics, estimator)
     return Design(
         chosen=np.asarray(chosen, np.int64),
         all_runs=np.asarray(all_runs, np.int64),

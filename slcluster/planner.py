@@ -72,10 +72,10 @@ def plan(
     estimator : str, scikit-learn estimator, measure or function
         A name of :data:`slcluster.estimators.NAMES` or any estimator or pipeline. ``"svc"`` is
         nilearn 0.14's default. A ``random_state`` of None becomes 0. Or a measure of the sphere that is no
-        score: :class:`slcluster.Crossnobis`, :class:`slcluster.RSA`, or a function of ``X`` (samples x voxels),
-        ``y`` (conditions) and ``groups`` that gives a number, an array or a mapping of names to these.
+        score: :class:`slcluster.Crossnobis`, :class:`slcluster.SplitHalf`, :class:`slcluster.RSA`, or a function of
+        ``X`` (samples x voxels), ``y`` (conditions) and ``groups`` that gives a number, an array or a mapping of names to these.
     cv : None, int, splitter or iterable of (train, test)
-        None leaves one run out. An integer is scikit-learn's (stratified) k-fold. Train need not be the
+        None leaves one run out (:class:`slcluster.SplitHalf`: odd against even runs). An integer is scikit-learn's (stratified) k-fold. Train need not be the
         complement of test. A shuffling splitter without a seed gets seed 0.
     groups : str or None
         Sample coordinate whose values a group-wise splitter keeps together.

@@ -5,7 +5,7 @@ An engine other than ``"sklearn"`` exists only beside its scikit-learn twin.
 
 from slcluster.estimators.description import describe, rebuild
 from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers, speed_of, version_of
-from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure
+from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure, SplitHalf
 from slcluster.estimators.names import (
     DEFAULT_SEED,
     NAMES,
@@ -27,6 +27,7 @@ __all__ = [
     "FunctionMeasure",
     "Layout",
     "Measure",
+    "SplitHalf",
     "TableScorer",
     "choose_engine",
     "describe",

@@ -93,7 +93,7 @@ def _known_splitter(value: Any) -> Any:
             raise InputError(
                 f"expected leave-one-run-out, a number of folds or a class such as {{class: KFold}}, got {value!r}"
             )
-        return None
+        return value
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if not hasattr(build_object(value, "sklearn.model_selection"), "split"):
@@ -208,7 +208,7 @@ class AnalysisOptions(_Options):
     )
     cv: SplitterSpec = Field(
         default=None,
-        description="folds: leave-one-run-out, as where not given; their number; or {class: KFold, params: {n_splits: 4}}",
+        description="folds: leave-one-run-out, as where not given (but of split_half); their number; or {class: KFold, params: {n_splits: 4}}",
     )
     groups: str | None = Field(
         default="run", description="column whose values stay together in folds; none for no groups"
@@ -271,6 +271,8 @@ class AnalysisOptions(_Options):
             values["estimator"] = build_object(self.estimator)
         if isinstance(self.cv, Mapping):
             values["cv"] = build_object(self.cv, "sklearn.model_selection")
+        elif isinstance(self.cv, str):
+            values["cv"] = build_object({"class": "LeaveOneGroupOut"}, "sklearn.model_selection")
         return values
 
 
