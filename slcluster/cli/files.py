@@ -77,7 +77,10 @@ def write_maps(
         start = folder / _file_name(f"{result.attrs['subject']}_{name}")
         path = to_nifti(da, f"{start}.nii.gz", background=background)
         about = {"file": path.name, "map": str(da.attrs.get("long_name", name)), "background": background}
-        write_sidecar(f"{start}.json", {**about, **sidecar(result)})
+        says = sidecar(result)
+        if "filled" not in da.attrs:  # as counts and sizes of spheres are not, where scores are
+            says.pop("filled", None)
+        write_sidecar(f"{start}.json", {**about, **says})
         written.append(path)
     return written
 

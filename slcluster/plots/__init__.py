@@ -195,7 +195,7 @@ def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None
     low = chance if threshold is None else _number(threshold)
     is_shown = score.notnull() if low is None else score > low
     label = metric if chance is None else f"{metric} (chance {chance:.3g})"
-    title = title or _title(result, f"searchlight {metric}")
+    title = title or _title(result, f"searchlight {metric}", filled=score.attrs.get("filled"))
     return _layer(score, is_shown, low, cmap="hot", title=title, label=label, mark=chance)
 
 
@@ -245,8 +245,8 @@ def _chance(result: xr.Dataset, metric: str) -> float | None:
     return 0.5 if metric.startswith("roc_auc") else None
 
 
-def _title(ds: xr.Dataset, what: str) -> str:
-    radius, n_voxels, filled = (ds.attrs.get(name) for name in ("radius_mm", "n_voxels", "filled"))
+def _title(ds: xr.Dataset, what: str, *, filled: str | None = None) -> str:
+    radius, n_voxels = (ds.attrs.get(name) for name in ("radius_mm", "n_voxels"))
     parts = [what, *([f"{n_voxels} voxels"] if n_voxels else []), *([f"{radius:g} mm"] if radius else [])]
     parts += [f"filled ({filled})"] if filled else []
     return f"{ds.attrs.get('subject', '')}\n{', '.join(parts)}".strip()
