@@ -133,6 +133,7 @@ def stored_plan(path: str | Path) -> Plan:
         block_centers=attrs["block_centers"],
         attrs={},
         identity=identity,
+        arguments=json.loads(attrs.get("arguments", "{}")),  # stores of before there were any lack them
     )
     # What this version makes of the same arrays. Groups are not kept: their folds are.
     now = {

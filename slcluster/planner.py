@@ -228,6 +228,15 @@ def plan(
         block_centers=max(1, len(geometry.centers_ijk)),
         attrs={key: value for key, value in ds.attrs.items() if key not in ("slcluster", "schema_version")},
         identity=identity,
+        arguments={
+            "cv": estimators.words_of(cv),
+            "groups": groups,
+            "target": target,
+            "train_on": _plain_values(train_on),
+            "test_on": _plain_values(test_on),
+            "sample_weight": sample_weight,
+            "process_mask": estimators.words_of(process_mask),
+        },
     )
     chosen = block_centers or choose_block_centers(
         geometry.sphere_size,
@@ -238,6 +247,12 @@ def plan(
     )
     limit = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)
+
+
+def _plain_values(wanted: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
+    if wanted is None:
+        return None
+    return {str(name): np.atleast_1d(np.asarray(values)).tolist() for name, values in wanted.items()}
 
 
 def check_preparation(standardize: Any, detrend: Any, *, known: tuple[str, ...] = ("run",)) -> None:

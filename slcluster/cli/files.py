@@ -19,7 +19,7 @@ __all__ = ["can_draw", "shown", "sidecar", "write_all", "write_maps"]
 log = logging.getLogger("slcluster")
 
 #: Attributes that hold JSON as text, because a Zarr attribute must be plain.
-_JSON = ("class_counts", "identity", "versions")
+_JSON = ("arguments", "class_counts", "identity", "versions")
 
 
 def write_all(result: xr.Dataset, folder: Path, *, mean: xr.DataArray | None) -> list[Path]:

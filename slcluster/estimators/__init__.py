@@ -3,7 +3,7 @@
 An engine other than ``"sklearn"`` exists only beside its scikit-learn twin.
 """
 
-from slcluster.estimators.description import describe, rebuild
+from slcluster.estimators.description import describe, rebuild, words_of
 from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers, speed_of, version_of
 from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure, SplitHalf
 from slcluster.estimators.names import (
@@ -42,4 +42,5 @@ __all__ = [
     "split_tables",
     "version_of",
     "weight_argument",
+    "words_of",
 ]
