@@ -146,6 +146,9 @@ def plan(
     validate(ds, SUBJECT)
     check_preparation(standardize, detrend, known=("run", "fold"))
     check_counts(min_voxels=min_voxels, block_centers=block_centers)
+    if min_voxels is None or not isinstance(engine, str):
+        name, wanted = ("min_voxels", "a number") if min_voxels is None else ("engine", "a name")
+        raise InputError(f"{name} must be {wanted}, got {min_voxels if min_voxels is None else engine!r}")
     source = source_of(ds)
     if detrend and source is None:
         check_whole_runs(ds)
