@@ -16,6 +16,7 @@ _HOME = {
     "Crossnobis": "estimators",
     "RSA": "estimators",
     "SearchLight": "estimator",
+    "SplitHalf": "estimators",
     "attach": "cluster",
     "f_score": "inference",
     "fill_centers": "filling",
@@ -39,6 +40,7 @@ __all__ = [
     "RSA",
     "Crossnobis",
     "SearchLight",
+    "SplitHalf",
     "__version__",
     "attach",
     "f_score",
@@ -62,7 +64,7 @@ __all__ = [
 if TYPE_CHECKING:
     from slcluster.cluster import attach, make_cluster
     from slcluster.estimator import SearchLight
-    from slcluster.estimators import RSA, Crossnobis
+    from slcluster.estimators import RSA, Crossnobis, SplitHalf
     from slcluster.filling import fill_centers
     from slcluster.fsck import fsck
     from slcluster.inference import f_score

@@ -31,6 +31,7 @@ from slcluster.store.result import (
     read_result,
     read_result_attrs,
 )
+from slcluster.store.staging import as_path
 
 __all__ = [
     "Status",
@@ -148,6 +149,7 @@ def stored_plan(path: str | Path) -> Plan:
         block_centers=attrs["block_centers"],
         attrs={},
         identity=identity,
+        arguments=json.loads(attrs.get("arguments", "{}")),  # stores of before there were any lack them
     )
     # What this version makes of the same arrays. Groups are not kept: their folds are.
     now = {
@@ -251,8 +253,20 @@ def open_result(path: str | Path) -> xr.Dataset:
     ------
     StoreError
         Missing, not a result, or damaged.
+    InputError
+        It is no path.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from slcluster import searchlight, select, simulate
+    >>> ds = select(simulate(shape=(5, 6, 7), n_runs=2, seed=0), conditions=["face", "house"])
+    >>> out = tempfile.mkdtemp() + "/out.zarr"
+    >>> maps = searchlight(ds, radius_mm=5.6, estimator="gnb", out=out)
+    >>> open_result(out).identical(maps)
+    True
     """
-    path = Path(path).expanduser().resolve()
+    path = as_path(path, "a result store")
     attrs = read_result_attrs(path)
     arrays, done = read_result(path)
     if is_result_finished(path) and not done.all():
@@ -359,12 +373,35 @@ class Status:
 def status(path: str | Path) -> Status:
     """How far a result is, from its store alone, also while it is computed elsewhere.
 
+    Parameters
+    ----------
+    path : path
+        What was passed as ``out``.
+
+    Returns
+    -------
+    Status
+        Blocks done and in all, who computes it, how fast, and how long it still takes. Printable.
+
     Raises
     ------
     StoreError
         Missing or not a result.
+    InputError
+        It is no path.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from slcluster import searchlight, select, simulate
+    >>> ds = select(simulate(shape=(5, 6, 7), n_runs=2, seed=0), conditions=["face", "house"])
+    >>> out = tempfile.mkdtemp() + "/out.zarr"
+    >>> maps = searchlight(ds, radius_mm=5.6, estimator="gnb", out=out)
+    >>> found = status(out)
+    >>> found.is_finished, found.n_done == found.n_blocks
+    (True, True)
     """
-    path = Path(path).expanduser().resolve()
+    path = as_path(path, "a result store")
     attrs = read_result_attrs(path)
     return how_far(path, attrs, blocks_done(path))
 

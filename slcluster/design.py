@@ -125,7 +125,7 @@ def make_design(
         folds = Folds((), ())
     else:
         folds = make_folds(cv, labels, group_of, groups, estimator, classes is not None, parts)
-        check_folds(folds, targets, classes, group_of, metrics)
+        check_folds(folds, targets, classes, group_of, metrics, estimator)
     return Design(
         chosen=np.asarray(chosen, np.int64),
         all_runs=np.asarray(all_runs, np.int64),
@@ -158,7 +158,11 @@ def sample_column(ds: xr.Dataset, name: str, argument: str) -> np.ndarray:
     ------
     DesignError
         If there is no such column; ``argument`` is what asked for it.
+    InputError
+        If it is no name.
     """
+    if not isinstance(name, str):
+        raise InputError(f"{argument} must be the name of a column of the samples, got {name!r}")
     columns = [str(key) for key, coord in ds.coords.items() if coord.dims == ("sample",)]
     if name not in columns:
         raise DesignError(
@@ -199,17 +203,17 @@ def _weights(ds: xr.Dataset, name: str, estimator: Any) -> np.ndarray:
         raise InputError(
             f"fit of {' '.join(repr(estimator).split())} takes no sample_weight; use another estimator, or leave it out"
         )
-    weights = _numbers(sample_column(ds, name, "sample_weight"), name)
+    weights = _numbers(sample_column(ds, name, "sample_weight"), name, "sample_weight")
     if (weights < 0).any() or not weights.any():
         raise DesignError(f"sample_weight={name!r} must hold no negative number, and one above 0")
     return weights
 
 
-def _numbers(values: np.ndarray, name: str) -> np.ndarray:
+def _numbers(values: np.ndarray, name: str, needing: str = "a regression") -> np.ndarray:
     try:
         numbers = values.astype(np.float64)
     except ValueError:
-        raise DesignError(f"{name!r} holds text ({str(values[0])!r}); a regression needs numbers") from None
+        raise DesignError(f"{name!r} holds text ({str(values[0])!r}); {needing} needs numbers") from None
     if not np.isfinite(numbers).all():
         raise DesignError(f"{name!r} holds {np.count_nonzero(~np.isfinite(numbers))} non-finite values")
     return numbers

@@ -27,7 +27,7 @@ from slcluster.store.result import (
     read_result_attrs,
     sweep_result,
 )
-from slcluster.store.staging import refuse_inside_store
+from slcluster.store.staging import as_path, refuse_inside_store
 from slcluster.task import Work, store_block
 
 __all__ = ["check_out", "drive", "resume"]
@@ -98,7 +98,7 @@ def check_out(out: str | Path, *, resume: bool = True, plan: Plan | None = None)
     PlanError
         It is of another analysis; names the fields that differ.
     """
-    path = Path(out).expanduser().resolve()
+    path = as_path(out, "a result store, as out")
     refuse_inside_store(path)
     if not os.path.lexists(path):
         parent = next(folder for folder in path.parents if folder.exists())
@@ -145,8 +145,18 @@ def resume(path: str | Path, *, client: Any = None, progress: Progress = None) -
     InputError
         The analysis used an estimator or scorer of your own, which a store cannot name: call
         :func:`slcluster.searchlight` again with the same arguments instead.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from slcluster import searchlight, select, simulate
+    >>> ds = select(simulate(shape=(5, 6, 7), n_runs=2, seed=0), conditions=["face", "house"])
+    >>> out = tempfile.mkdtemp() + "/out.zarr"
+    >>> maps = searchlight(ds, radius_mm=5.6, estimator="gnb", out=out)
+    >>> resume(out).identical(maps)  # nothing is left to do
+    True
     """
-    path = Path(path).expanduser().resolve()
+    path = as_path(path, "a result store")
     if _is_complete(path):
         return open_result(path)
     plan = stored_plan(path)

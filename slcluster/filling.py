@@ -24,6 +24,9 @@ _XYZ = ("x", "y", "z")
 
 Method = Literal["nearest", "linear"]
 
+#: Numbers of samples, of which there is no half.
+_COUNTS = ("confusion", "confusion_fold")
+
 #: How :func:`fill_centers` can fill.
 METHODS: tuple[str, ...] = get_args(Method)
 
@@ -87,7 +90,8 @@ def fill_centers(result: xr.Dataset, *, method: Method = "linear") -> xr.Dataset
     """Fill the voxels between the centers of a searchlight with ``center_spacing``.
 
     What was computed stays bit for bit, NaN included. Other voxels of the process mask get a value from centers
-    near them, every map (metric, fold, pair) by itself; voxels outside it stay NaN.
+    near them, every map (metric, fold, class, pair, lag) by itself; voxels outside it stay NaN.
+    Counts (``confusion``) are not filled: what a classifier did in no sphere has no number.
 
     Parameters
     ----------
@@ -104,7 +108,7 @@ def fill_centers(result: xr.Dataset, *, method: Method = "linear") -> xr.Dataset
     Returns
     -------
     xarray.Dataset
-        ``score`` and ``score_fold`` filled. ``sphere_size`` stays 0 where no sphere was. ``is_center`` (bool) says
+        ``score``, ``score_fold``, ``hit_rate`` and ``hit_rate_fold`` filled. ``sphere_size`` stays 0 where no sphere was. ``is_center`` (bool) says
         which voxels were computed; ``attrs["filled"]``, also of each filled variable, is the method.
 
     Raises
@@ -129,10 +133,9 @@ def fill_centers(result: xr.Dataset, *, method: Method = "linear") -> xr.Dataset
     """
     sources = _sources(result, method)
     filled = {}
-    for name in ("score", "score_fold"):
-        if name not in result:
+    for name, da in result.data_vars.items():
+        if da.dtype.kind != "f" or da.dims[-3:] != _XYZ or name in _COUNTS:
             continue
-        da = result[name]
         values = xr.apply_ufunc(
             _filled,
             da.chunk(dict.fromkeys(_XYZ, -1)) if da.chunks else da,

@@ -61,8 +61,8 @@ def time_resolved(
 ) -> xr.Dataset:
     """A searchlight of the samples at each lag from the onsets, with the lag as a further dimension.
 
-    A lag's samples are one from each onset, and have the condition of their onset. Onsets for which some lag
-    falls out of their run are left out for all lags, so that every lag tells the same trials apart. Neighbouring
+    A lag's samples are one from each onset, and have every column (condition, target, groups, weights) of their
+    onset but ``run`` and ``sample_index``, which are their own. Onsets for which some lag falls out of their run are left out for all lags, so that every lag tells the same trials apart. Neighbouring
     lags share the haemodynamic response: their scores are not independent.
 
     Parameters
@@ -91,7 +91,8 @@ def time_resolved(
     InputError
         No lag, one that is not whole, or one given twice.
     DesignError
-        No onset has all lags in its run, or as :func:`slcluster.searchlight`.
+        No onset has all lags in its run, samples between those of a run were left out, or as
+        :func:`slcluster.searchlight`.
 
     Examples
     --------
@@ -101,6 +102,7 @@ def time_resolved(
     ('lag', 'x', 'y', 'z')
     """
     lag = _checked(lags)
+    _check_consecutive(ds)
     starts = onsets(ds, conditions) if at is None else _positions(at, ds.sizes["sample"])
     starts = _complete(starts, lag, ds["run"].values)
     maps = [
@@ -122,6 +124,18 @@ def _checked(lags: Iterable[int]) -> np.ndarray:
             f"lags must be whole numbers of samples, each once, such as range(-2, 9), got {values!r}"
         )
     return np.array(values, np.int64)
+
+
+def _check_consecutive(ds: xr.Dataset) -> None:
+    """Refuse samples of which the next is not always the scanner's next: lags would count in trials."""
+    index, run = ds["sample_index"].values, ds["run"].values
+    gaps = np.flatnonzero((np.diff(index) != 1) & (np.diff(run) == 0))
+    if len(gaps):
+        at = gaps[0]
+        raise DesignError(
+            f"lags count the scanner's samples, but in run {run[at]} sample {index[at]} is followed by sample "
+            f"{index[at + 1]}; pass the Dataset with all samples, and choose by conditions= or at="
+        )
 
 
 def _positions(at: Sequence[int], n_samples: int) -> np.ndarray:
@@ -147,7 +161,13 @@ def _complete(starts: np.ndarray, lags: np.ndarray, runs: np.ndarray) -> np.ndar
 
 
 def _shifted(ds: xr.Dataset, starts: np.ndarray, lag: int) -> xr.Dataset:
-    return ds.isel(sample=starts + lag).assign_coords(condition=("sample", ds["condition"].values[starts]))
+    """The samples at a lag, with what is known of their onsets."""
+    of_onset = {
+        name: ("sample", coord.values[starts], coord.attrs)
+        for name, coord in ds.coords.items()
+        if coord.dims == ("sample",) and name not in ("run", "sample_index")
+    }
+    return ds.isel(sample=starts + lag).assign_coords(of_onset)
 
 
 def _joined(maps: list[xr.Dataset], lags: np.ndarray, tr_s: Any) -> xr.Dataset:

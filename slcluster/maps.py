@@ -62,6 +62,7 @@ def plan_attrs(plan: Plan) -> dict[str, Any]:
         "detrend": int(plan.detrend),
         "nonfinite": plan.nonfinite,
         "min_voxels": plan.min_voxels,
+        "arguments": json.dumps(plan.arguments, sort_keys=True, default=str),
         "versions": json.dumps(versions()),
     }
     for name, size in (("radius_mm", geometry.radius_mm), ("n_voxels", geometry.n_voxels)):

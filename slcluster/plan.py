@@ -10,7 +10,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -175,6 +175,9 @@ class Plan:
         Attributes of the subject that maps inherit (NIfTI header fields, sources).
     identity : mapping
         Plain data that the fingerprint is taken over.
+    arguments : mapping
+        Plain data: what was asked for, where the plan itself holds only what became of it (``cv`` became
+        folds). For people; not part of the fingerprint.
     """
 
     subject: str
@@ -195,6 +198,7 @@ class Plan:
     block_centers: int
     attrs: Mapping[str, Any]
     identity: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:

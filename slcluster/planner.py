@@ -72,10 +72,10 @@ def plan(
     estimator : str, scikit-learn estimator, measure or function
         A name of :data:`slcluster.estimators.NAMES` or any estimator or pipeline. ``"svc"`` is
         nilearn 0.14's default. A ``random_state`` of None becomes 0. Or a measure of the sphere that is no
-        score: :class:`slcluster.Crossnobis`, :class:`slcluster.RSA`, or a function of ``X`` (samples x voxels),
-        ``y`` (conditions) and ``groups`` that gives a number, an array or a mapping of names to these.
+        score: :class:`slcluster.Crossnobis`, :class:`slcluster.SplitHalf`, :class:`slcluster.RSA`, or a function of
+        ``X`` (samples x voxels), ``y`` (conditions) and ``groups`` that gives a number, an array or a mapping of names to these.
     cv : None, int, splitter or iterable of (train, test)
-        None leaves one run out. An integer is scikit-learn's (stratified) k-fold. Train need not be the
+        None leaves one run out (:class:`slcluster.SplitHalf`: odd against even runs). An integer is scikit-learn's (stratified) k-fold. Train need not be the
         complement of test. A shuffling splitter without a seed gets seed 0.
     groups : str or None
         Sample coordinate whose values a group-wise splitter keeps together.
@@ -146,6 +146,9 @@ def plan(
     validate(ds, SUBJECT)
     check_preparation(standardize, detrend, known=("run", "fold"))
     check_counts(min_voxels=min_voxels, block_centers=block_centers)
+    if min_voxels is None or not isinstance(engine, str):
+        name, wanted = ("min_voxels", "a number") if min_voxels is None else ("engine", "a name")
+        raise InputError(f"{name} must be {wanted}, got {min_voxels if min_voxels is None else engine!r}")
     source = source_of(ds)
     if detrend and source is None:
         check_whole_runs(ds)
@@ -230,6 +233,15 @@ def plan(
         block_centers=max(1, len(geometry.centers_ijk)),
         attrs={key: value for key, value in ds.attrs.items() if key not in ("slcluster", "schema_version")},
         identity=identity,
+        arguments={
+            "cv": estimators.words_of(cv),
+            "groups": groups,
+            "target": target,
+            "train_on": _plain_values(train_on),
+            "test_on": _plain_values(test_on),
+            "sample_weight": sample_weight,
+            "process_mask": estimators.words_of(process_mask),
+        },
     )
     chosen = block_centers or choose_block_centers(
         geometry.sphere_size,
@@ -240,6 +252,12 @@ def plan(
     )
     limit = None if memory_limit is None else parse_bytes(memory_limit, "memory_limit")
     return fit_memory(with_blocks(made, chosen), limit, may_shrink=block_centers is None)
+
+
+def _plain_values(wanted: Mapping[str, Any] | None) -> dict[str, list[Any]] | None:
+    if wanted is None:
+        return None
+    return {str(name): np.atleast_1d(np.asarray(values)).tolist() for name, values in wanted.items()}
 
 
 def check_preparation(standardize: Any, detrend: Any, *, known: tuple[str, ...] = ("run",)) -> None:

@@ -112,16 +112,24 @@ RESULT = Contract(
         "score": Variable(
             _XYZ, "f", "score, mean over folds, or value of a measure", required=False, may_lead=True
         ),
-        "score_fold": Variable(("metric", "fold", *_XYZ), "f", "score of each fold", required=False),
-        "hit_rate": Variable(
-            ("class", *_XYZ), "f", "part of a class's test samples that is hit", required=False
+        "score_fold": Variable(
+            ("metric", "fold", *_XYZ), "f", "score of each fold", required=False, may_lead=True
         ),
-        "hit_rate_fold": Variable(("class", "fold", *_XYZ), "f", "the same in each fold", required=False),
+        "hit_rate": Variable(
+            ("class", *_XYZ), "f", "part of a class's test samples that is hit", required=False, may_lead=True
+        ),
+        "hit_rate_fold": Variable(
+            ("class", "fold", *_XYZ), "f", "the same in each fold", required=False, may_lead=True
+        ),
         "confusion": Variable(
-            ("true", "predicted", *_XYZ), "f", "test samples predicted as, sum over folds", required=False
+            ("true", "predicted", *_XYZ),
+            "f",
+            "test samples predicted as, sum over folds",
+            required=False,
+            may_lead=True,
         ),
         "confusion_fold": Variable(
-            ("true", "predicted", "fold", *_XYZ), "f", "the same in each fold", required=False
+            ("true", "predicted", "fold", *_XYZ), "f", "the same in each fold", required=False, may_lead=True
         ),
         "sphere_size": Variable(_XYZ, "i", "mask voxels in the sphere", "voxel", required=False),
         "is_center": Variable(_XYZ, "b", "voxels that were computed", required=False),

@@ -57,7 +57,7 @@ def searchlight(
     resume : bool
         Go on with a result that ``out`` already holds, if it is of the same analysis.
     client : distributed.Client, optional
-        Cluster to compute on. Where not given the active client, else Dask's threaded scheduler.
+        With ``out``: cluster to compute on. Where not given the active client, else Dask's threaded scheduler.
     progress : None, True or callable
         With ``out``: see :func:`slcluster.progress.listener`.
 
@@ -93,6 +93,12 @@ def searchlight(
     _check_names(options)
     planned = make_plan(ds, **options)
     if out is None:
+        check_client(client)
+        if client is not None:
+            raise InputError(
+                "client is for a result with out; lazy maps are computed where you compute them: "
+                "with client.as_current(): maps.compute()"
+            )
         return lazy_maps(planned, ds, overlap=overlap)
     if overlap:
         raise InputError("overlap=True is for lazy maps; leave out the out argument, or overlap")

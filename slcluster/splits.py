@@ -87,6 +87,8 @@ def _pairs(
     is_classification: bool,
 ) -> list[Any]:
     """What a splitter or the caller gives: (train, test) of each fold."""
+    if cv is None and isinstance(estimator, estimators.Measure):
+        cv = estimator.default_folds(group_of)
     if cv is None:
         if len(np.unique(group_of)) < 2:
             raise DesignError(
@@ -148,6 +150,7 @@ def check_folds(
     classes: np.ndarray | None,
     group_of: np.ndarray,
     metrics: Mapping[str, Callable[..., Any]],
+    estimator: Any = None,
 ) -> None:
     """Refuse folds that cannot be trained on, tested on or scored.
 
@@ -166,6 +169,8 @@ def check_folds(
             "change cv or the selection of samples"
         ) from None
     needing = [name for name, f in metrics.items() if getattr(f, "__name__", "") in _NEED_ALL_CLASSES]
+    if isinstance(estimator, estimators.Measure) and estimator.tests_every_class:
+        needing.append(repr(estimator))
     if classes is None or not needing:
         return
     for number, test in enumerate(folds.test):
@@ -174,5 +179,5 @@ def check_folds(
             names = ", ".join(map(str, classes[missing]))
             raise DesignError(
                 f"the test part of fold {number} has no sample of {names}, which {needing[0]} needs; "
-                "change cv or use another scorer"
+                f"change cv or {'the selection of samples' if not metrics else 'use another scorer'}"
             )

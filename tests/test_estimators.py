@@ -34,14 +34,23 @@ def test_names_are_those_of_nilearn() -> None:
     from nilearn.decoding._utils import SUPPORTED_ESTIMATORS
 
     theirs = {name: how for kind in SUPPORTED_ESTIMATORS.values() for name, how in kind.items()}
-    assert set(estimators.NAMES) == {*theirs, "gnb", "nearest_centroid", "lda", "correlation", "crossnobis"}
+    ours = {"gnb", "gnb_pooled", "nearest_centroid", "lda", "correlation", "correlation_centered"}
+    assert set(estimators.NAMES) == {*theirs, *ours, "crossnobis", "split_half"}
     for name, how in theirs.items():
-        ours, expected = estimators.resolve(name), how["estimator"](**how["params"], **how["extra_params"])
-        assert type(ours) is type(expected), name
-        found, wanted = ours.get_params(), expected.get_params()
+        made, expected = estimators.resolve(name), how["estimator"](**how["params"], **how["extra_params"])
+        assert type(made) is type(expected), name
+        found, wanted = made.get_params(), expected.get_params()
         if wanted.get("random_state", 0) is None:  # nilearn leaves it to chance; a map must be repeatable
             wanted["random_state"] = estimators.DEFAULT_SEED
         assert found == wanted, name
+
+
+def test_what_only_ours_has_is_found_by_name() -> None:
+    for name, engine in (("gnb_pooled", "gnb"), ("correlation_centered", "correlation")):
+        assert estimators.choose_engine("auto", estimators.resolve(name)) == engine
+    assert type(estimators.resolve("gnb_pooled")).__name__ == "PooledGaussianNB"
+    assert estimators.resolve("correlation_centered").subtract_mean
+    assert not estimators.resolve("correlation").subtract_mean
 
 
 @pytest.mark.parametrize(
@@ -246,7 +255,7 @@ def test_two_metrics_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     "estimator",
     [
-        *map(estimators.resolve, sorted(estimators.NAMES.keys() - {"crossnobis"})),
+        *map(estimators.resolve, sorted(estimators.NAMES.keys() - {"crossnobis", "split_half"})),
         make_pipeline(StandardScaler(), LinearSVC(C=0.5, class_weight="balanced")),
         make_pipeline(MinMaxScaler(feature_range=(-1, 1)), SVC(kernel="rbf", gamma=0.1)),
         Pipeline(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from scipy.interpolate import RegularGridInterpolator
 from sklearn.naive_bayes import GaussianNB
 
 import slcluster as slc
+from slcluster.cli.files import write_maps
 from slcluster.errors import InputError, SchemaError
 from slcluster.kernels.spheres import RIM_TOLERANCE
+from slcluster.plots import plot_score_map
 from slcluster.schema import grid_affine
 from tests.conftest import OBLIQUE
 from tests.witness import Total, noise_dataset, place_dataset
@@ -126,6 +129,34 @@ def test_maps_of_a_measure_are_filled_too(ds: xr.Dataset) -> None:
     thin = slc.searchlight(ds, radius_mm=5.5, estimator=slc.Crossnobis(), center_spacing=2).compute()
     full = slc.fill_centers(thin)
     np.testing.assert_allclose(full["score"], _twin(thin["score"], thin, "linear"), rtol=1e-12)
+
+
+def test_hit_rates_are_filled_and_counts_are_not(ds: xr.Dataset, tmp_path: Path) -> None:
+    options = {**OPTIONS, "scoring": ["accuracy", "hit_rate", "confusion"], "center_spacing": 2}
+    thin = slc.searchlight(ds, **options).compute()
+    full = slc.fill_centers(thin)
+    for name in ("score", "score_fold", "hit_rate", "hit_rate_fold"):
+        np.testing.assert_allclose(full[name], _twin(thin[name], thin, "linear"), rtol=1e-12)
+        assert full[name].attrs["filled"] == "linear"
+    for name in ("confusion", "confusion_fold"):
+        assert full[name].identical(thin[name])
+    write_maps(full, tmp_path)
+    says = {path.stem: "filled" in json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert len(says) > 7
+    for name, is_filled in says.items():
+        assert is_filled == ("_score" in name or "_hit_rate" in name), name
+    for metric in ("accuracy", "hit_rate-face", "confusion-face,face"):
+        title = plot_score_map(full, metric=metric, cut=4).texts[0].get_text()
+        assert ("filled" in title) == (not metric.startswith("confusion")), title
+
+
+def test_a_result_in_time_is_filled_lag_by_lag(ds: xr.Dataset) -> None:
+    options = {**OPTIONS, "scoring": ["accuracy", "hit_rate"], "center_spacing": 2}
+    thin = slc.time_resolved(ds, [0, 1], at=[0, 1, 2, 3, 6, 7, 8, 9], **options).compute()
+    full = slc.fill_centers(thin)
+    for name in ("score", "score_fold", "hit_rate", "hit_rate_fold"):
+        assert full[name].dims[0] == "lag"
+        np.testing.assert_allclose(full[name], _twin(thin[name], thin, "linear"), rtol=1e-12)
 
 
 def test_what_cannot_be_filled(ds: xr.Dataset, thin: xr.Dataset) -> None:

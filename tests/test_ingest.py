@@ -470,3 +470,20 @@ def test_every_error_is_ours(tmp_path: Path) -> None:
             assert "\n" not in str(error)  # noqa: PT017
             continue
         np.testing.assert_array_equal(ds["affine"].values, nib.load(tmp_path / "bold.nii").affine)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tr": "x"}, "tr is 'x'; expected the repetition time in seconds"),
+        ({"subject": ""}, "subject must be a name, got ''; leave it out"),
+        ({"subject": " "}, "subject must be a name, got ' '"),
+        ({"subject": 3}, "subject must be a name, got 3"),
+    ],
+)
+def test_arguments_that_say_nothing_are_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "bold.nii"
+    path.write_bytes(nifti_bytes(numbers()))
+    with pytest.raises(InputError, match=words):
+        _ingest(path, tmp_path / "s.zarr", **options)
+    assert [p.name for p in tmp_path.iterdir()] == ["bold.nii"]

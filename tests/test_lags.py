@@ -87,3 +87,43 @@ def test_refusals(
 ) -> None:
     with pytest.raises(kind, match=words):
         slc.time_resolved(ds, lags, radius_mm=5.5, **options)
+
+
+def test_every_column_is_that_of_the_onset(ds: xr.Dataset) -> None:
+    """Samples after an onset are of nothing: what is predicted, grouped, chosen and weighted is the trial's."""
+    starts = slc.onsets(ds, ["face", "house"])
+    trial = np.arange(len(starts))
+    columns: dict[str, np.ndarray] = {
+        "category": np.full(48, "none", dtype=object),
+        "session": np.full(48, -1),
+        "task": np.full(48, "none", dtype=object),
+        "weight": np.zeros(48),
+    }
+    columns["category"][starts] = np.where(trial % 2, "animal", "tool")
+    columns["session"][starts] = ds["run"].values[starts] // 2
+    columns["task"][starts] = np.where(trial // 2 % 2, "seen", "imagined")
+    columns["weight"][starts] = 1 + trial % 3
+    ds = ds.assign_coords({name: ("sample", values) for name, values in columns.items()})
+    options: dict[str, Any] = {
+        "radius_mm": 5.5,
+        "target": "category",
+        "groups": "session",
+        "train_on": {"task": "seen"},
+        "sample_weight": "weight",
+    }
+    found = slc.time_resolved(ds, [1], **options).compute()
+    later = ds.isel(sample=starts + 1)
+    later = later.assign_coords({name: ("sample", ds[name].values[starts]) for name in columns})
+    expected = slc.searchlight(later, **options).compute()
+    assert found["score"].isel(lag=0).values.tobytes() == expected["score"].values.tobytes()
+
+
+@pytest.mark.parametrize("kept", [[*range(0, 48, 2)], [*range(5), *range(6, 48)], [1, 0, *range(2, 48)]])
+def test_samples_left_out_are_no_time(kept: list[int], ds: xr.Dataset) -> None:
+    with pytest.raises(DesignError, match=r"in run 0 sample \d+ is followed by sample \d+; pass the Dataset"):
+        slc.time_resolved(ds.isel(sample=kept), [0, 1], radius_mm=5.5)
+
+
+def test_whole_runs_may_be_left_out(ds: xr.Dataset) -> None:
+    some = ds.isel(sample=np.isin(ds["run"], [0, 1, 3]))
+    assert slc.time_resolved(some, [0], radius_mm=5.5).sizes["fold"] == 3

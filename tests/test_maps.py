@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold, KFold
 
 import slcluster as slc
+from slcluster.archive import stored_plan
+from slcluster.cli.files import sidecar
 from slcluster.errors import SchemaError
 from slcluster.estimators import Layout
 from slcluster.maps import maps_dataset, over_folds, plan_attrs, scatter, versions
@@ -114,6 +119,48 @@ def test_attributes_say_everything_and_are_plain() -> None:
     assert "chance" not in plan_attrs(
         slc.plan(regression, radius_mm=5.5, estimator=Ridge(), target="rt", scoring="r2")
     )
+
+
+def test_what_was_asked_for_is_kept_in_words(tmp_path: Path) -> None:
+    """Beside the fingerprint: the same folds and centers asked for in other words are the same analysis."""
+    ds = noise_dataset(affine=OBLIQUE)
+    ds = ds.assign_coords(weight=("sample", np.ones(24)))
+    centers = slc.to_nifti(ds["mask"], tmp_path / "centers.nii.gz")
+    options: dict[str, Any] = {
+        "radius_mm": 5.5,
+        "sample_weight": "weight",
+        "train_on": {"run": (0, np.int64(1), 2)},
+    }
+    plan = slc.plan(ds, cv=GroupKFold(3), process_mask=centers, **options)
+    arguments = json.loads(plan_attrs(plan)["arguments"])
+    assert arguments.pop("cv")["class"] == "sklearn.model_selection.GroupKFold"
+    assert arguments == {
+        "groups": "run",
+        "target": "condition",
+        "train_on": {"run": [0, 1, 2]},
+        "test_on": None,
+        "sample_weight": "weight",
+        "process_mask": str(centers),
+    }
+    pairs = list(zip(*plan.design.folds, strict=True))
+    same = slc.plan(ds, cv=pairs, process_mask=nib.load(centers), **options)
+    assert same.fingerprint == plan.fingerprint
+    assert (same.arguments["cv"], same.arguments["process_mask"]) == (
+        {"class": "builtins.list"},
+        str(centers),
+    )
+    shuffled = KFold(3, shuffle=True, random_state=np.random.RandomState(0))
+    assert slc.plan(ds, radius_mm=5.5, cv=shuffled).arguments["cv"] == {
+        "class": "sklearn.model_selection.KFold"
+    }
+
+
+def test_a_store_keeps_and_hands_on_what_was_asked_for(tmp_path: Path) -> None:
+    ds = noise_dataset(affine=OBLIQUE)
+    made = slc.searchlight(ds, radius_mm=5.5, cv=3, estimator="gnb", out=tmp_path / "out.zarr")
+    assert json.loads(slc.open_result(tmp_path / "out.zarr").attrs["arguments"])["cv"] == 3
+    assert sidecar(made)["arguments"]["groups"] == "run"
+    assert stored_plan(tmp_path / "out.zarr").arguments["cv"] == 3
 
 
 def test_versions_of_what_can_change_a_number() -> None:

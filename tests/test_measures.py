@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from scipy.stats import spearmanr
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, LeaveOneGroupOut
 
 import slcluster as slc
 from slcluster.cli.files import write_maps
@@ -57,6 +57,8 @@ def spread(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
 MEASURES = [
     "crossnobis",
     slc.Crossnobis(shrinkage="none"),
+    "split_half",
+    slc.SplitHalf(subtract_mean=False),
     slc.RSA({"animate": ANIMATE, "other": ANIMATE[::-1, ::-1]}, comparison="pearson", shrinkage=0.4),
     slc.RSA({"animate": ANIMATE}, dissimilarity="crossnobis"),
     mean_and_size,
@@ -104,7 +106,7 @@ def test_lazy_durable_and_overlap_are_one(measure: Any, ds: xr.Dataset, tmp_path
         assert "chance" not in found.attrs
 
 
-@pytest.mark.parametrize("measure", MEASURES[:4], ids=_name)
+@pytest.mark.parametrize("measure", MEASURES[:6], ids=_name)
 def test_an_interrupted_one_resumes_from_its_store_alone(
     measure: Any, ds: xr.Dataset, tmp_path: Path
 ) -> None:
@@ -207,6 +209,48 @@ def test_models_are_compared_with_distances_over_folds(ds: xr.Dataset) -> None:
         assert maps.values[at] == pytest.approx(expected, rel=1e-9)
 
 
+def _halves(x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray) -> list[float]:
+    """Haxby's measure written out: within, between, difference."""
+    parts = []
+    for part in (train, test):
+        means = np.array([x[part & (y == name)].mean(axis=0) for name in CONDITIONS])
+        parts.append(means - means.mean(axis=0))
+    z = np.arctanh(np.corrcoef(*parts)[:4, 4:])
+    within, between = np.diag(z).mean(), z[~np.eye(4, dtype=bool)].mean()
+    return [within, between, within - between]
+
+
+@pytest.mark.parametrize("cv", [None, LeaveOneGroupOut()], ids=["odd and even", "one run out"])
+def test_split_half_is_that_of_haxby(cv: Any, ds: xr.Dataset) -> None:
+    found = slc.searchlight(ds, radius_mm=5.5, estimator="split_half", cv=cv).compute()
+    assert found["score"].dims == ("comparison", "x", "y", "z")
+    assert list(named_scores(found)) == ["within", "between", "difference"]
+    y, run = ds["condition"].values.astype(str), ds["run"].values
+    held_out = [np.isin(run, [1, 3])] if cv is None else [run == number for number in range(4)]
+    n_compared = 0
+    for center, x in _spheres(ds, 5.5).items():
+        if x.shape[1] >= 3:
+            n_compared += 1
+            expected = np.mean([_halves(x, y, ~test, test) for test in held_out], axis=0)
+            np.testing.assert_allclose(found["score"].values[:, *center], expected, rtol=1e-9, atol=1e-12)
+    assert n_compared > 20
+
+
+def test_split_half_by_the_words_of_a_job_file(ds: xr.Dataset) -> None:
+    def planned(**words: Any) -> slc.plan:
+        return slc.plan(ds, **Job(store="a.zarr", radius_mm=5.5, **words).plan_arguments())
+
+    halves = planned(estimator="split_half")
+    assert len(halves.design.folds.train) == 1
+    assert set(ds["run"].values[halves.design.folds.train[0]]) == {0, 2}
+    assert len(planned(estimator="split_half", cv="leave-one-run-out").design.folds.train) == 4
+    raw = planned(estimator={"class": "slcluster.SplitHalf", "params": {"subtract_mean": False}})
+    assert raw.estimator == slc.SplitHalf(subtract_mean=False)
+    assert raw.fingerprint != halves.fingerprint
+    named = planned(estimator="svc", cv="leave-one-run-out")
+    assert named.fingerprint == planned(estimator="svc").fingerprint
+
+
 def test_small_spheres_have_no_value(ds: xr.Dataset) -> None:
     maps = slc.searchlight(ds, radius_mm=5.5, estimator=spread, min_voxels=5).compute()
     assert np.array_equal(maps["score"].notnull(), maps["sphere_size"] >= 5)
@@ -289,6 +333,16 @@ def _grows(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarray:
             InputError,
             "model 'a' has no row for cat, face, house, shoe",
         ),
+        (
+            {"estimator": "split_half", "groups": None},
+            DesignError,
+            "odd with even runs, but there is only one",
+        ),
+        (
+            {"estimator": "split_half", "cv": [(np.arange(24), np.arange(24, 27))]},
+            DesignError,
+            r"no sample of shoe, which SplitHalf\(subtract_mean=True\) needs; change cv or the selection",
+        ),
         ({"estimator": slc.RSA({"a": 1 - np.eye(4)})}, InputError, "all equal correlates with nothing"),
     ],
 )
@@ -312,6 +366,7 @@ def test_refused_when_planned(
         ),
         (lambda: slc.RSA({"a": ANIMATE}, shrinkage=2), "shrinkage"),
         (lambda: slc.Crossnobis("some"), "shrinkage"),
+        (lambda: slc.SplitHalf("no"), "subtract_mean must be True or False, got 'no'"),
     ],
 )
 def test_measures_that_cannot_be(make: Any, words: str) -> None:

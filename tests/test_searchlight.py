@@ -635,3 +635,41 @@ def test_weights_that_cannot_be(options: dict[str, Any], words: str, noise: xr.D
     ds = noise.assign_coords(weight=("sample", np.ones(n)), minus=("sample", -np.ones(n)))
     with pytest.raises(InputError, match=words):
         slc.plan(ds, **{"radius_mm": 5.5, "sample_weight": "weight", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": None}, "engine must be a name, got None"),
+        ({"min_voxels": None}, "min_voxels must be a number, got None"),
+        ({"target": None}, "target must be the name of a column of the samples, got None"),
+        ({"target": 3}, "target must be the name of a column of the samples, got 3"),
+        ({"groups": 3}, "groups must be the name of a column of the samples, got 3"),
+        ({"sample_weight": 3}, "sample_weight must be the name of a column of the samples, got 3"),
+        ({"sample_weight": "condition"}, "'condition' holds text .*; sample_weight needs numbers"),
+        ({"out": 3}, "expected the path of a result store, as out, got 3"),
+        ({"client": 3}, "client must be a distributed.Client, got 3"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(
+    options: dict[str, Any], words: str, noise: xr.Dataset
+) -> None:
+    with pytest.raises(InputError, match=words):
+        slc.searchlight(noise, radius_mm=5.5, **options)
+
+
+def test_what_is_no_path_is_no_result() -> None:
+    for function in (slc.open_result, slc.status, resume):
+        with pytest.raises(InputError, match="expected the path of a result store, got None"):
+            function(None)  # type: ignore[arg-type]
+
+
+def test_a_client_without_out_is_refused(noise: xr.Dataset) -> None:
+    from distributed import Client
+
+    options = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with (
+        Client(**options) as client,
+        pytest.raises(InputError, match="client is for a result with out; lazy maps are computed where"),
+    ):
+        slc.searchlight(noise, radius_mm=5.5, client=client)

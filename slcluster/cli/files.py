@@ -19,7 +19,7 @@ __all__ = ["can_draw", "shown", "sidecar", "write_all", "write_maps"]
 log = logging.getLogger("slcluster")
 
 #: Attributes that hold JSON as text, because a Zarr attribute must be plain.
-_JSON = ("class_counts", "identity", "versions")
+_JSON = ("arguments", "class_counts", "identity", "versions")
 
 
 def write_all(result: xr.Dataset, folder: Path, *, mean: xr.DataArray | None) -> list[Path]:
@@ -77,7 +77,10 @@ def write_maps(
         start = folder / _file_name(f"{result.attrs['subject']}_{name}")
         path = to_nifti(da, f"{start}.nii.gz", background=background)
         about = {"file": path.name, "map": str(da.attrs.get("long_name", name)), "background": background}
-        write_sidecar(f"{start}.json", {**about, **sidecar(result)})
+        says = sidecar(result)
+        if "filled" not in da.attrs:  # as counts and sizes of spheres are not, where scores are
+            says.pop("filled", None)
+        write_sidecar(f"{start}.json", {**about, **says})
         written.append(path)
     return written
 

@@ -98,7 +98,8 @@ def flags_of(model: type[BaseModel], section: str = "Options", *, without: tuple
 def _option(name: str, field: FieldInfo, kind: type[click.Option]) -> Decorator:
     flag = f"--{name.replace('_', '-')}"
     kinds = _kinds(field.annotation)
-    about = f"{field.description[:1].upper()}{field.description[1:]}." if field.description else ""
+    about = f"{field.description[:1].upper()}{field.description[1:]}" if field.description else ""
+    about += "." if about and not about.endswith(".") else ""
     if not (field.is_required() or field.default is None or bool in kinds):
         about += f"  [default: {field.default}]"
     if bool in kinds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, clone, is_regressor
 from slcluster.cluster import connect_processes
 from slcluster.dispatch import active_client, check_client, gather, spread
 from slcluster.errors import InputError
+from slcluster.estimators import split_tables
 from slcluster.schema import subject_dataset
 from slcluster.searchlight import searchlight
 
@@ -62,6 +63,13 @@ def score_centers(given: Given, work: Work, **options: Any) -> np.ndarray:
     **options
         ``cv``, ``scoring`` and ``engine`` of :func:`slcluster.searchlight`.
     """
+    if not isinstance(work.verbose, Real):
+        raise InputError(f"verbose must be a whole number, got {work.verbose!r}")
+    if tables := split_tables(options.get("scoring"))[1]:
+        raise InputError(
+            f"scoring={tables[0]!r} is a table of classes, for which scores_ has no place; "
+            "pass a metric, or use slcluster.searchlight"
+        )
     columns = {"target": given.target} | ({} if given.group is None else {"group": given.group})
     ds = subject_dataset(given.bold, affine=given.affine, mask=given.mask, subject="SearchLight", **columns)
     where = np.zeros(given.mask.shape, bool)

@@ -4,9 +4,9 @@ An engine other than ``"sklearn"`` exists only beside its scikit-learn twin.
 """
 
 from slcluster.estimators.allowed import named_class, offer, refuse_caches
-from slcluster.estimators.description import describe, rebuild
+from slcluster.estimators.description import describe, rebuild, words_of
 from slcluster.estimators.engines import ENGINES, Engine, choose_engine, fast_scorers, speed_of, version_of
-from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure
+from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Layout, Measure, SplitHalf
 from slcluster.estimators.names import (
     DEFAULT_SEED,
     NAMES,
@@ -29,6 +29,7 @@ __all__ = [
     "FunctionMeasure",
     "Layout",
     "Measure",
+    "SplitHalf",
     "TableScorer",
     "check_parameters",
     "check_scorers",
@@ -48,4 +49,5 @@ __all__ = [
     "split_tables",
     "version_of",
     "weight_argument",
+    "words_of",
 ]

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import numbers
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -21,7 +22,7 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.estimators.allowed import named_class, refuse_caches
 
-__all__ = ["describe", "rebuild"]
+__all__ = ["describe", "rebuild", "words_of"]
 
 #: Modules of ours that hold estimators and nothing else that a store could name.
 _OURS = {"slcluster.kernels.twins", "slcluster.estimators.measures"}
@@ -68,6 +69,29 @@ def describe(value: Any) -> Any:
     if hasattr(value, "__dict__") and not inspect.ismodule(value):
         return {"class": _qualified(type(value)), "params": describe(vars(value))}
     return {"class": _qualified(type(value)), "repr": repr(value)}
+
+
+def words_of(value: Any) -> Any:
+    """An argument as it was asked for, as plain data for people, not to compare by. Never fails.
+
+    The path of a file, also of an image that was read from one; of pairs of indices and of what has no
+    description only what kind of thing it is.
+
+    Examples
+    --------
+    >>> words_of([([0, 1], [2, 3]), ([2, 3], [0, 1])])
+    {'class': 'builtins.list'}
+    """
+    source = (value.get_filename() or value) if hasattr(value, "get_filename") else value
+    if isinstance(source, os.PathLike):
+        return os.fspath(source)
+    is_short = source is None or isinstance(source, str | numbers.Number | np.ndarray)
+    try:
+        if is_short or hasattr(source, "split"):
+            return describe(source)
+    except (InputError, RecursionError):
+        pass
+    return {"class": _qualified(type(value))}
 
 
 def _describe_container(value: Any) -> Any:

@@ -13,7 +13,7 @@ from sklearn.metrics import get_scorer
 
 from slcluster.errors import InputError
 from slcluster.estimators import params
-from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Measure
+from slcluster.estimators.measures import RSA, Crossnobis, FunctionMeasure, Measure, SplitHalf
 from slcluster.estimators.names import nearest
 from slcluster.estimators.scoring import scorers_of
 from slcluster.kernels.scores import answers_of
@@ -127,7 +127,9 @@ ENGINES: dict[str, Engine] = {
 
 
 #: Measures are engines of their own.
-_MEASURES: dict[str, type[Measure]] = {kind.engine: kind for kind in (Crossnobis, RSA, FunctionMeasure)}
+_MEASURES: dict[str, type[Measure]] = {
+    kind.engine: kind for kind in (Crossnobis, SplitHalf, RSA, FunctionMeasure)
+}
 
 
 def choose_engine(

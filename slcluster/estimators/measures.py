@@ -14,13 +14,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from slcluster.errors import InputError
+from slcluster.errors import DesignError, InputError
 from slcluster.estimators.tables import table_names, table_parts
 from slcluster.kernels.folds import Folds
 from slcluster.kernels.generic import measure_spheres
 from slcluster.kernels.spheres import Spheres
 
-__all__ = ["RSA", "Crossnobis", "FunctionMeasure", "Layout", "Measure"]
+__all__ = ["RSA", "Crossnobis", "FunctionMeasure", "Layout", "Measure", "SplitHalf"]
 
 
 class Layout(NamedTuple):
@@ -74,6 +74,12 @@ class Measure(ABC):
     speed: ClassVar[float] = 1.0
     #: Whether it compares classes, so that targets cannot be numbers.
     needs_classes: ClassVar[bool] = True
+    #: Whether every fold must test on every class.
+    tests_every_class: ClassVar[bool] = False
+
+    def default_folds(self, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """Pairs (train, test) of indices that ``cv=None`` stands for; None where it leaves one group out."""
+        return None
 
     @property
     def uses_folds(self) -> bool:
@@ -168,6 +174,81 @@ class Crossnobis(Measure):
             bold, targets[None], *folds, spheres, n_classes=len(classes), shrinkage=self.shrinkage
         )
         return found["distance"][:, 0]
+
+
+@dataclass(frozen=True)
+class SplitHalf(Measure):
+    """How much more a condition's pattern correlates with itself in other runs than with other conditions.
+
+    The measure of Haxby et al. (2001, *Science* 293:2425): mean patterns of odd and of even runs are correlated
+    over the voxels of a sphere, and Fisher's z of the correlations averaged. Dimension ``comparison``: ``within``
+    conditions, ``between`` them, and their ``difference``, zero on average without effect. See
+    :func:`slcluster.kernels.correlation.split_half_correlation` for the formula.
+
+    Where ``cv`` is not given, runs (the values of ``groups``, sorted) are halved: the first, third, fifth ...
+    against the others, in one fold. With ``cv`` the training part of each fold is compared with its test part,
+    and the mean over folds taken: ``cv=LeaveOneGroupOut()`` compares each run with all others.
+
+    Parameters
+    ----------
+    subtract_mean : bool
+        Subtract from the patterns of each part their mean over conditions first, as Haxby et al. did.
+
+    Examples
+    --------
+    >>> from slcluster import searchlight, simulate
+    >>> ds = simulate(shape=(7, 8, 9), n_runs=4, seed=0)
+    >>> ds = ds.isel(sample=ds.condition != "rest")
+    >>> maps = searchlight(ds, radius_mm=5.6, estimator=SplitHalf())
+    >>> maps.score.sel(comparison="difference").dims
+    ('x', 'y', 'z')
+    """
+
+    subtract_mean: bool = True
+
+    engine = "split_half"
+    speed = 100.0
+    tests_every_class = True
+
+    @property
+    def uses_folds(self) -> bool:
+        return True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.subtract_mean, bool):
+            raise InputError(f"subtract_mean must be True or False, got {self.subtract_mean!r}")
+
+    def default_folds(self, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
+        """Odd against even runs."""
+        runs, number = np.unique(groups, return_inverse=True)
+        if len(runs) < 2:
+            raise DesignError(
+                "SplitHalf compares odd with even runs, but there is only one; pass cv= or groups="
+            )
+        return [(np.flatnonzero(number % 2 == 0), np.flatnonzero(number % 2 == 1))]
+
+    def layout(
+        self, targets: np.ndarray, classes: np.ndarray | None, groups: np.ndarray, size: int
+    ) -> Layout:
+        return Layout(("comparison",), (("within", "between", "difference"),))
+
+    def compute(
+        self,
+        bold: np.ndarray,
+        targets: np.ndarray,
+        classes: np.ndarray | None,
+        groups: np.ndarray,
+        folds: Folds,
+        spheres: Spheres,
+        n_values: int,
+    ) -> np.ndarray:
+        from slcluster.kernels.correlation import split_half_correlation
+
+        assert classes is not None
+        found = split_half_correlation(
+            bold, targets[None], *folds, spheres, n_classes=len(classes), subtract_mean=self.subtract_mean
+        )
+        return np.stack([z[:, 0].mean(axis=-1) for z in found.values()], axis=-1)
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from slcluster.errors import InputError, one_line
-from slcluster.estimators.measures import Crossnobis, FunctionMeasure, Measure
+from slcluster.estimators.measures import Crossnobis, FunctionMeasure, Measure, SplitHalf
 
 __all__ = [
     "DEFAULT_SEED",
@@ -84,6 +84,12 @@ def _gnb() -> BaseEstimator:
     return GaussianNB()
 
 
+def _gnb_pooled() -> BaseEstimator:
+    from slcluster.kernels.twins import PooledGaussianNB
+
+    return PooledGaussianNB()
+
+
 def _nearest_centroid() -> BaseEstimator:
     from sklearn.neighbors import NearestCentroid
 
@@ -96,10 +102,13 @@ def _lda() -> BaseEstimator:
     return LinearDiscriminantAnalysis()
 
 
-def _correlation() -> BaseEstimator:
-    from slcluster.kernels.twins import CorrelationClassifier
+def _correlation(*, subtract_mean: bool) -> Callable[[], BaseEstimator]:
+    def make() -> BaseEstimator:
+        from slcluster.kernels.twins import CorrelationClassifier
 
-    return CorrelationClassifier()
+        return CorrelationClassifier(subtract_mean=subtract_mean)
+
+    return make
 
 
 #: Name → function that makes the estimator.
@@ -120,10 +129,13 @@ NAMES: dict[str, Callable[[], BaseEstimator | Measure]] = {
     "dummy_regressor": _dummy_regressor,
     # Ours, which nilearn has not.
     "gnb": _gnb,
+    "gnb_pooled": _gnb_pooled,
     "nearest_centroid": _nearest_centroid,
     "lda": _lda,
-    "correlation": _correlation,
+    "correlation": _correlation(subtract_mean=False),
+    "correlation_centered": _correlation(subtract_mean=True),
     "crossnobis": Crossnobis,
+    "split_half": SplitHalf,
 }
 
 

@@ -93,13 +93,24 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         first = path.read_text(encoding="utf-8-sig").split("\n", 1)[0]
         sep = "\t" if "\t" in first else "," if "," in first else r"\s+"
-        return pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        options: dict[str, Any] = {
+            "sep": sep,
+            "dtype": str,
+            "keep_default_na": False,
+            "encoding": "utf-8-sig",
+        }
+        names = pd.read_csv(path, header=None, nrows=1, **options).iloc[0].tolist()
+        table = pd.read_csv(path, **options)
     except FileNotFoundError:
         raise InputError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
         # pandas' own parsing errors are ValueErrors.
         text = " ".join(str(error).split())
         raise InputError(f"cannot read {path} as a table with a line of column names: {text}") from None
+    # pandas has called the second one by another name.
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise InputError(f"{path} has two columns {twice[0]!r}; rename or drop one")
+    return table
 
 
 def _column(

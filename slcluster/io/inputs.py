@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ def find_inputs(bold: Any, subject: str | None, *, wants_events: bool) -> Inputs
     InputError
         If a file is missing, not NIfTI, of the wrong dimensions (GeometryError: of another grid).
     """
+    if subject is not None and not (isinstance(subject, str) and subject.strip()):
+        raise InputError(f"subject must be a name, got {subject!r}; leave it out for the file's")
     events: list[Path] | None = None
     if isinstance(bold, str | os.PathLike):
         path = Path(bold).expanduser()
@@ -157,7 +160,7 @@ def repetition_time(tr: float | None, inputs: Inputs) -> float | None:
         If what is given is no time, or runs differ.
     """
     if tr is not None:
-        if not (np.isfinite(tr) and tr > 0):
+        if not (isinstance(tr, numbers.Real) and np.isfinite(tr) and tr > 0):
             raise InputError(f"tr is {tr!r}; expected the repetition time in seconds")
         return float(tr)
     # Images of single samples share one; reading a thousand sidecars would tell nothing new.

@@ -21,6 +21,8 @@ from slcluster.errors import InputError
 __all__ = ["MAX_INFLATION", "ByteReader", "is_gzip"]
 
 _BUFFER_BYTES = 512 * 1024
+#: Inflates to 4 MB at most.
+_TAIL_BYTES = 4096
 _GZIP_MAGIC = b"\x1f\x8b"
 
 #: Deflate cannot expand by more than this; a header that claims more is a lie, found before allocating.
@@ -39,6 +41,25 @@ def is_gzip(path: Path) -> bool:
     """Whether the file begins as gzip does, whatever its name says."""
     with open(path, "rb") as file:
         return file.read(2) == _GZIP_MAGIC
+
+
+def _has_tail(path: Path) -> bool:
+    """Whether other bytes follow whole gzip streams, which the fast decoder takes for a stream cut off."""
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        with open(path, "rb") as file:
+            rest = file.read(_TAIL_BYTES)
+            while rest:
+                stream.decompress(rest)
+                rest = stream.unused_data + file.read(_TAIL_BYTES)
+                if not stream.eof:
+                    continue
+                if not rest.startswith(_GZIP_MAGIC):
+                    return bool(rest)
+                stream = zlib.decompressobj(wbits=31)
+    except (OSError, zlib.error):
+        pass
+    return False
 
 
 class _Hashing(io.RawIOBase):
@@ -118,6 +139,10 @@ class ByteReader:
         try:
             return int(self._stream.readinto(buffer))
         except _DAMAGE as error:
+            if isinstance(error, EOFError) and _has_tail(self.path):
+                raise InputError(
+                    f"{self.path} is damaged: bytes that are no gzip follow its end; get a fresh copy"
+                ) from None
             raise InputError(f"{self.path} is damaged or cut off: {error}; get a fresh copy") from None
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from None

@@ -106,7 +106,7 @@ def _known_splitter(value: Any, info: ValidationInfo) -> Any:
             raise InputError(
                 f"expected leave-one-run-out, a number of folds or a class such as {{class: KFold}}, got {value!r}"
             )
-        return None
+        return value
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if not hasattr(build_object(value, _SPLITTERS, _packages(info.context)), "split"):
@@ -222,7 +222,7 @@ class AnalysisOptions(_Options):
     )
     cv: SplitterSpec = Field(
         default=None,
-        description="folds: leave-one-run-out, as where not given; their number; or {class: KFold, params: {n_splits: 4}}",
+        description="folds: leave-one-run-out, as where not given (but of split_half); their number; or {class: KFold, params: {n_splits: 4}}",
     )
     groups: str | None = Field(
         default="run", description="column whose values stay together in folds; none for no groups"
@@ -296,6 +296,8 @@ class AnalysisOptions(_Options):
             values["estimator"] = build_object(self.estimator, packages=self._allowed)
         if isinstance(self.cv, Mapping):
             values["cv"] = build_object(self.cv, _SPLITTERS, self._allowed)
+        elif isinstance(self.cv, str):
+            values["cv"] = build_object({"class": "LeaveOneGroupOut"}, _SPLITTERS)
         return values
 
 

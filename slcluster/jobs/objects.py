@@ -11,7 +11,7 @@ from slcluster.errors import InputError
 __all__ = ["build_object"]
 
 #: Classes of ours that a job file may name, as ``slcluster.RSA``.
-_MEASURES = ("Crossnobis", "RSA")
+_MEASURES = ("Crossnobis", "RSA", "SplitHalf")
 
 
 def build_object(description: Any, home: str = "", packages: Collection[str] = ()) -> Any:

@@ -114,6 +114,14 @@ def plot_f_map(
     ------
     InputError, StoreError
         As :func:`plot_score_map`.
+
+    Examples
+    --------
+    >>> from slcluster import f_score, select, simulate
+    >>> ds = select(simulate(shape=(7, 8, 9), n_runs=2, seed=0), conditions=["face", "house"])
+    >>> figure = plot_f_map(f_score(ds), ds["mean"], cut=4)
+    >>> figure.axes[-1].get_ylabel()
+    '-log10 p of F'
     """
     return draw([_f_layer(maps, threshold, title)], mean, cut, display_mode, path)
 
@@ -145,6 +153,14 @@ def plot_sphere_size(
     ------
     InputError, StoreError
         As :func:`plot_score_map`.
+
+    Examples
+    --------
+    >>> from slcluster import searchlight, select, simulate
+    >>> ds = select(simulate(shape=(7, 8, 9), n_runs=2, seed=0), conditions=["face", "house"])
+    >>> figure = plot_sphere_size(searchlight(ds, radius_mm=5.6), cut=4)
+    >>> figure.axes[-1].get_ylabel()
+    'voxels in the sphere'
     """
     size = _finite(_variable(result, "sphere_size", "searchlight"))
     title = title or _title(result, "sphere size")
@@ -183,6 +199,15 @@ def plot_summary(
     ------
     InputError, StoreError
         As :func:`plot_score_map`.
+
+    Examples
+    --------
+    >>> from slcluster import f_score, searchlight, select, simulate
+    >>> ds = select(simulate(shape=(7, 8, 9), n_runs=2, seed=0), conditions=["face", "house"])
+    >>> maps = searchlight(ds, radius_mm=5.6, estimator="gnb")
+    >>> figure = plot_summary(maps, f_score(ds), ds["mean"], cut=4)
+    >>> len([axes for axes in figure.axes if axes.get_ylabel()])
+    2
     """
     layers = [_score_layer(result, metric, threshold, None), _f_layer(f_maps, _F_THRESHOLD, None)]
     return draw(layers, mean, cut, display_mode, path)
@@ -195,7 +220,7 @@ def _score_layer(result: xr.Dataset, metric: str | None, threshold: float | None
     low = chance if threshold is None else _number(threshold)
     is_shown = score.notnull() if low is None else score > low
     label = metric if chance is None else f"{metric} (chance {chance:.3g})"
-    title = title or _title(result, f"searchlight {metric}")
+    title = title or _title(result, f"searchlight {metric}", filled=score.attrs.get("filled"))
     return _layer(score, is_shown, low, cmap="hot", title=title, label=label, mark=chance)
 
 
@@ -238,8 +263,8 @@ def _one_map(result: xr.Dataset, metric: str | None) -> tuple[xr.DataArray, str]
     return maps[metric], metric
 
 
-def _title(ds: xr.Dataset, what: str) -> str:
-    radius, n_voxels, filled = (ds.attrs.get(name) for name in ("radius_mm", "n_voxels", "filled"))
+def _title(ds: xr.Dataset, what: str, *, filled: str | None = None) -> str:
+    radius, n_voxels = (ds.attrs.get(name) for name in ("radius_mm", "n_voxels"))
     parts = [what, *([f"{n_voxels} voxels"] if n_voxels else []), *([f"{radius:g} mm"] if radius else [])]
     parts += [f"filled ({filled})"] if filled else []
     return f"{ds.attrs.get('subject', '')}\n{', '.join(parts)}".strip()

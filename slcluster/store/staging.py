@@ -9,11 +9,19 @@ import shutil
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from slcluster.errors import StoreError, StorePathError, cannot_write, one_line
+from slcluster.errors import InputError, StoreError, StorePathError, cannot_write, one_line
 from slcluster.store.metadata import is_ours
 
 __all__ = ["Staging", "check_target", "refuse_inside_store", "sweep_abandoned"]
+
+
+def as_path(path: Any, what: str) -> Path:
+    """An absolute path; InputError where it is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"expected the path of {what}, got {path!r}")
+    return Path(path).expanduser().resolve()
 
 
 def refuse_inside_store(path: Path) -> None:

@@ -217,3 +217,9 @@ def test_python_m_is_the_command() -> None:
         [sys.executable, "-m", "slcluster", "xyzzy"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr[:44]) == (2, "slcluster: error: unknown command 'xyzzy'; k")
+
+
+def test_help_ends_every_sentence_once() -> None:
+    text = CliRunner().invoke(cli, ["searchlight", "--help"]).output
+    assert "COLUMN=VALUE,..." in " ".join(text.split())
+    assert "...." not in text

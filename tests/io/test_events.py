@@ -188,3 +188,12 @@ def test_what_is_no_table_is_refused() -> None:
 def test_times_stay_times() -> None:
     table = pd.DataFrame({"labels": ["face", "rest"], "at": pd.to_datetime(["2020-01-01", "2020-01-02"])})
     assert read_labels(table, 2)["at"].tolist() == ["2020-01-01 00:00:00", "2020-01-02 00:00:00"]
+
+
+@pytest.mark.parametrize("sep", [" ", "\t", ","])
+def test_a_column_that_is_there_twice_is_refused(sep: str, tmp_path: Path) -> None:
+    """pandas calls the second one labels.1, and would keep it beside the first."""
+    path = tmp_path / "labels.txt"
+    path.write_text("\n".join(sep.join(row) for row in (["labels", "labels"], ["face", "house"])))
+    with pytest.raises(InputError, match="labels.txt has two columns 'labels'; rename or drop one"):
+        read_labels(path, 1)

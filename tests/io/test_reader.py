@@ -42,7 +42,7 @@ def test_several_gzip_members_are_one_stream(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tail", "message"),
     [
-        (b"junk", "damaged or cut off"),
+        (b"junk", "a.nii.gz is damaged: bytes that are no gzip follow its end; get a fresh copy"),
         (gzip.compress(b"more"), "holds more than the 70001 bytes"),
         (b"\x1f\x8b", "damaged or cut off"),
     ],

@@ -131,11 +131,12 @@ def test_the_spacing_of_centers(text: str, expected: Any, tmp_path: Path) -> Non
     assert (job.n_voxels, job.radius_mm) == (100, None)
 
 
-def test_leave_one_run_out_is_none(tmp_path: Path) -> None:
+def test_leave_one_run_out_by_its_name(tmp_path: Path) -> None:
     job = load_job(
         written(tmp_path, "store: s.zarr\nradius_mm: 3\ncv: leave-one-run-out\ngroups: null\nscoring: null\n")
     )
-    assert (job.cv, job.groups, job.scoring) == (None, None, None)
+    assert (job.groups, job.scoring) == (None, None)
+    assert repr(job.plan_arguments()["cv"]) == "LeaveOneGroupOut()"
 
 
 def test_a_pipeline(tmp_path: Path) -> None:
