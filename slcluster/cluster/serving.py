@@ -259,7 +259,11 @@ def _listen(cluster: Any, stop: _Stop) -> None:
             "runs": runs_on(scheduler),
         }
 
+    def greet() -> None:
+        scheduler.idle_since = time.time()
+
     scheduler.handlers |= {
+        "slcluster_greet": greet,
         "slcluster_scale": scale,
         "slcluster_describe": describe,
         "slcluster_stop": lambda: stop("somebody asked for it"),
