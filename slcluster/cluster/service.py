@@ -231,7 +231,10 @@ def client_of(service: Service, *, as_default: bool = True) -> Any:
         )
     security = load_credentials(service.credentials).security()
     try:
-        return Client(service.address, security=security, timeout=ANSWER_S, set_as_default=as_default)
+        client: Any = Client(service.address, security=security, timeout=ANSWER_S, set_as_default=as_default)
+        if as_default:  # somebody has come to work, and finds the whole idle timeout before them
+            client.sync(client.scheduler.slcluster_greet)
+        return client
     except (OSError, ValueError) as error:
         raise SlclusterError(
             f"cluster {service.name} does not answer at {service.address} on {service.host} "

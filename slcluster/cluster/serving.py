@@ -183,7 +183,9 @@ def _run(service: Service, profile: Profile, credentials: Credentials, lease: An
                 "a cluster that stays speaks TLS alone; remove from extra what makes it do otherwise"
             )
         _listen(cluster, stop)
-        _begin_idle(cluster.scheduler, service.idle_timeout)
+        # Its own timeout would close it alone, and its workers would look for it for half a minute.
+        cluster.scheduler.idle_timeout = None
+        cluster.scheduler.idle_since = time.time()  # workers have had time to start
         write_record(
             service.model_copy(
                 update={"address": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
@@ -193,19 +195,20 @@ def _run(service: Service, profile: Profile, credentials: Credentials, lease: An
         while not stop.wait(_LOOK_S):
             lease.check()
             if cluster.scheduler.status.name in ("closing", "closed"):
-                idle = f"no work for {service.idle_timeout}" if service.idle_timeout else ""
-                return idle if stop.was_idle(cluster.scheduler) else "a client shut its scheduler down"
+                return "a client shut its scheduler down"
+            if _is_idle(cluster.scheduler, service.idle_timeout):
+                stop(f"no work for {service.idle_timeout}")
         with cluster.get_client() as client:
             hush(client)
         return stop.reason
 
 
-def _begin_idle(scheduler: Any, timeout: str | None) -> None:
-    """From now on the scheduler closes when it has had no task for so long: workers have had time to start."""
+def _is_idle(scheduler: Any, timeout: str | None) -> bool:
+    """Whether no task was there to compute for so long. Clients and results in memory do not count."""
     from dask.utils import parse_timedelta
 
-    scheduler.idle_since = time.time()
-    scheduler.idle_timeout = None if timeout is None else parse_timedelta(timeout)
+    since = scheduler.idle_since  # None while there is work
+    return bool(timeout and since and time.time() > since + parse_timedelta(timeout))
 
 
 class _Stop:
@@ -222,11 +225,6 @@ class _Stop:
 
     def wait(self, seconds: float) -> bool:
         return self._event.wait(seconds)
-
-    @staticmethod
-    def was_idle(scheduler: Any) -> bool:
-        since, limit = scheduler.idle_since, scheduler.idle_timeout
-        return bool(since and limit and time.time() > since + limit)
 
     def __enter__(self) -> _Stop:
         for number in _SIGNALS:
@@ -259,7 +257,11 @@ def _listen(cluster: Any, stop: _Stop) -> None:
             "runs": runs_on(scheduler),
         }
 
+    def greet() -> None:
+        scheduler.idle_since = time.time()
+
     scheduler.handlers |= {
+        "slcluster_greet": greet,
         "slcluster_scale": scale,
         "slcluster_describe": describe,
         "slcluster_stop": lambda: stop("somebody asked for it"),

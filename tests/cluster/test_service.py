@@ -20,6 +20,7 @@ from slcluster.cluster import connect
 from slcluster.cluster.security import issue_credentials
 from slcluster.cluster.service import (
     Service,
+    client_of,
     describe_service,
     find_service,
     is_service,
@@ -163,8 +164,6 @@ def test_it_is_not_another_cluster_to_start(lab: Service) -> None:
 
 
 def test_a_cluster_on_the_loopback_of_another_machine(lab: Service) -> None:
-    from slcluster.cluster.service import client_of
-
     with pytest.raises(SlclusterError, match="cluster lab listens on node7 alone, and this is"):
         client_of(lab.model_copy(update={"host": "node7"}))
 
@@ -223,10 +222,10 @@ def test_runs_share_it_block_for_block(lab: Service, home: Path, store: Path, tm
 
 def test_it_stops_when_nothing_was_computed(home: Path) -> None:
     """Work keeps it, a client that is connected does not."""
-    service = launch("brief", "local", workers=1, idle_timeout="2s")
+    service = launch("brief", "local", workers=1, idle_timeout="4s")
     family = [child.pid for child in psutil.Process(service.pid).children(recursive=True)]
-    with slc.attach("brief") as client:
-        assert client.submit(time.sleep, 4).result() is None
+    with client_of(service) as client:
+        assert client.submit(time.sleep, 5).result() is None
         assert service.state == "running"
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         wait_until(lambda: not is_service("brief"))
@@ -234,7 +233,7 @@ def test_it_stops_when_nothing_was_computed(home: Path) -> None:
     assert not service.credentials.exists()
     assert [path.name for path in service_folder("brief").iterdir()] == ["log"]
     wait_until(lambda: all(map(has_ended, family)))
-    with pytest.raises(InputError, match=r"the log of an earlier one ends: .* brief stopped: no work for 2s"):
+    with pytest.raises(InputError, match=r"the log of an earlier one ends: .* brief stopped: no work for 4s"):
         slc.attach("brief")
     assert [each.name for each in list_services()] in (["lab"], [])
 

@@ -74,7 +74,7 @@ def build(buildah: Buildah, folder: Path) -> None:
     settings = folder / "pip.conf"
     settings.write_text(f"[global]\ncert = {trusted}\n")
     mounts = [f"{Path(str(trusted)).parent}:{Path(str(trusted)).parent}:ro", f"{settings}:/etc/pip.conf:ro"]
-    words = ["bud", "--isolation", "chroot", "--network", "host", "--tag", "slcluster"]
+    words = ["bud", "--format", "docker", "--isolation", "chroot", "--network", "host", "--tag", "slcluster"]
     words += [word for mount in mounts for word in ("--volume", mount)]
     words += ["--build-arg", f"BASE={base_image(buildah, folder)}"]
     say("the image")
