@@ -304,9 +304,10 @@ def _failure(name: str, future: Any) -> Exception | None:
     Raises
     ------
     BlockError
-        The cluster dropped it: nothing else will fare better.
+        The cluster dropped it, or has no workers: nothing else will fare better.
     """
     from distributed import CancelledError, KilledWorker
+    from distributed.scheduler import NoValidWorkerError, NoWorkerError
 
     if future.status == "finished":
         return None
@@ -322,6 +323,11 @@ def _failure(name: str, future: Any) -> Exception | None:
     except CancelledError as error:
         raise BlockError(
             f"{name} was dropped by the cluster ({one_line(error)}); finished blocks are kept, resume when it runs"
+        ) from error
+    except (NoValidWorkerError, NoWorkerError) as error:
+        raise BlockError(
+            f"{name}: the cluster has no workers left ({one_line(error)}); finished blocks are kept, resume when it "
+            "has some"
         ) from error
     except Exception as error:  # most likely a package that workers lack
         failure = BlockError(f"{name}, on the cluster: {type(error).__name__}: {one_line(error)}")

@@ -38,7 +38,7 @@ COUNTS = {
     "processes": (2, 6),
     "seconds": (8, 600),
 }
-ENGINES = (("gnb",), ("gnb", "nearest_centroid", "correlation", "lda", "svc"))
+ENGINES = (("gnb",), ("gnb", "nearest_centroid", "svc"))
 
 
 class Row(NamedTuple):

@@ -198,3 +198,28 @@ def test_the_scheduler_goes(store: Path, undisturbed: xr.Dataset, tmp_path: Path
     assert 3 <= count_done(out) < N_BLOCKS
     assert same(analyse(store, out, log), undisturbed)
     assert same(resume(out), undisturbed)
+
+
+def test_the_workers_go_for_good(store: Path, undisturbed: xr.Dataset, tmp_path: Path) -> None:
+    """No block is blamed for that."""
+    out, log = tmp_path / "out.zarr", tmp_path / "log"
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),
+        LocalCluster(
+            n_workers=1, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=None
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+
+        def retire(step: Step) -> None:
+            if step.done == 3:
+                cluster.scale(0)
+
+        with pytest.raises(
+            BlockError, match="no workers left .*; finished blocks are kept, resume"
+        ) as caught:
+            analyse(store, out, log, client=client, progress=retire)
+    assert not isinstance(caught.value, FailedBlocksError)
+    assert slc.status(out).failures == ()
+    assert 3 <= count_done(out) < N_BLOCKS
+    assert same(analyse(store, out, log), undisturbed)
