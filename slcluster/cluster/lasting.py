@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from distributed import LocalCluster
+import asyncio
+from typing import Any
+
+from distributed import LocalCluster, Status
 from distributed.deploy import Cluster
 
 __all__ = ["LastingCluster"]
 
+#: Between two looks at a nanny that closes.
+_POLL_S = 1.0
+
 
 class LastingCluster(LocalCluster):
-    """``distributed.LocalCluster`` that gives no worker up for good.
+    """``distributed.LocalCluster`` that keeps its number of workers.
 
-    Nannies start lost workers again. Dask's class looks 15 s after a worker was lost whether it is back, and where it
-    has just died once more ends its nanny too: a block that takes workers along would make the cluster smaller and
-    smaller.
+    Nannies start lost workers again, and are left alone with it: Dask's class looks 15 s after a worker was lost, and
+    where it has just died once more ends its nanny for good. A nanny also closes by itself, with a worker that lost
+    its connection, and nobody starts another: here one is started.
     """
 
-    def _update_worker_status(self, op: str, msg: object) -> None:
-        if op == "remove":
-            Cluster._update_worker_status(self, op, msg)
-        else:
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        if op != "remove":
             super()._update_worker_status(op, msg)
+            return
+        name = self.scheduler_info["workers"][msg]["name"]
+        asyncio.get_running_loop().call_later(_POLL_S, self._replace, name)
+        Cluster._update_worker_status(self, op, msg)
+
+    def _replace(self, name: Any) -> None:
+        nanny = self.workers.get(name)
+        if self.status != Status.running or name not in self.worker_spec or nanny is None:
+            return
+        if nanny.status in (Status.closing, Status.closing_gracefully):
+            asyncio.get_running_loop().call_later(_POLL_S, self._replace, name)
+        elif nanny.status in (Status.closed, Status.failed):
+            del self.workers[name]
+            self._futures.add(asyncio.ensure_future(self._correct_state()))
