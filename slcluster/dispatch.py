@@ -224,13 +224,15 @@ class _Flight:
             self._client.cancel([*self._flying.futures, *self._plans], force=True)
 
     def _send_plan(self) -> None:
+        from distributed import as_completed
+
         # Keys of earlier, cancelled work must not be mistaken for these.
         self._tag = uuid.uuid4().hex[:8]
         self._plans.append(
             self._client.persist(delayed(self._shared, name=f"plan-{self._tag}", traverse=False))
         )
         (self._sent,) = self._client.futures_of(self._plans[-1])
-        _wait(self._sent)
+        next(as_completed([self._sent], loop=self._client.loop))  # wait() asks the default client, if any
         error = _failure(f"{self._name}, its plan", self._sent)  # clearer than what blocks without it say
         if error is not None:
             raise error
@@ -248,7 +250,9 @@ class _Flight:
 
     def _priorities(self, keys: list[Key]) -> dict[Any, int]:
         """Of tasks, so that runs which share a cluster take turns; the plan goes first."""
-        turn = max(self._turn, self._client.run_on_scheduler(_turn_now))
+        turn = self._turn
+        with suppress(OSError):  # a scheduler that has gone shows in what is sent to it
+            turn = max(turn, self._client.run_on_scheduler(_turn_now))
         self._turn = turn + len(keys)
         return {
             self._plans[-1].key: 0,
@@ -289,13 +293,6 @@ def runs_on(scheduler: Any) -> list[tuple[str, int]]:
         if task.state in ("processing", *_WAITING)
     )
     return [(name, n_left) for (_, name), n_left in left.items()]
-
-
-def _wait(future: Any) -> None:
-    from distributed import wait
-
-    with suppress(Exception):  # what it ended with is looked at by the caller
-        wait(future)
 
 
 def _failure(name: str, future: Any) -> Exception | None:
