@@ -9,7 +9,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import dask
@@ -180,13 +179,15 @@ class _Flight:
             self._client.cancel([*self._flying.futures, *self._plans], force=True)
 
     def _send_plan(self) -> None:
+        from distributed import as_completed
+
         # Keys of earlier, cancelled work must not be mistaken for these.
         self._tag = uuid.uuid4().hex[:8]
         self._plans.append(
             self._client.persist(delayed(self._shared, name=f"plan-{self._tag}", traverse=False))
         )
         (self._sent,) = self._client.futures_of(self._plans[-1])
-        _wait(self._sent)
+        next(as_completed([self._sent], loop=self._client.loop))  # its value need not travel back
         error = _failure(f"{self._name}, its plan", self._sent)  # clearer than what blocks without it say
         if error is not None:
             raise error
@@ -201,13 +202,6 @@ class _Flight:
         self._flying.update(
             self._client.compute([_task(self._function, key, self._plans[-1]) for key in keys])
         )
-
-
-def _wait(future: Any) -> None:
-    from distributed import wait
-
-    with suppress(Exception):  # what it ended with is looked at by the caller
-        wait(future)
 
 
 def _failure(name: str, future: Any) -> Exception | None:

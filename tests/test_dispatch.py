@@ -6,7 +6,7 @@ import time
 
 import dask
 import pytest
-from distributed import Client, LocalCluster, wait
+from distributed import Client, LocalCluster
 
 from slcluster import dispatch
 from slcluster.dispatch import _failure, _Queue
@@ -23,7 +23,7 @@ def test_a_result_that_is_lost_with_its_worker_is_no_failure() -> None:
     ):
         first = next(iter(cluster.scheduler_info["workers"]))
         future = client.submit(pow, 2, 3, workers=[first], allow_other_workers=True)
-        wait(future)
+        assert future.result(timeout=300) == 8
         client.run(_close, workers=[first])
         give_up = time.monotonic() + 300
         while first in client.scheduler_info()["workers"]:
