@@ -18,7 +18,9 @@ def _close(dask_worker: object) -> None:
 
 def test_a_result_that_is_lost_with_its_worker_is_no_failure() -> None:
     with (
-        LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         first = next(iter(cluster.scheduler_info["workers"]))
