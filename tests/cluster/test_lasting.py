@@ -52,7 +52,7 @@ def test_a_worker_that_dies_again_and_again_comes_back() -> None:
 
 
 def test_a_worker_that_is_not_wanted_stays_away() -> None:
-    with LastingCluster(n_workers=2, processes=False, dashboard_address=None) as cluster:
+    with LastingCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         cluster.scale(1)
         give_up = time.monotonic() + 300
         while len(cluster.scheduler_info["workers"]) > 1:
