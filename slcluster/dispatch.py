@@ -9,6 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -231,11 +232,7 @@ class _Flight:
             self._client.persist(delayed(self._shared, name=f"plan-{self._tag}", traverse=False))
         )
         (self._sent,) = self._client.futures_of(self._plans[-1])
-<<<<<<< HEAD
-        next(as_completed([self._sent], loop=self._client.loop))  # wait() asks the default client, if any
-=======
         next(as_completed([self._sent], loop=self._client.loop))  # its value need not travel back
->>>>>>> i4-faults
         error = _failure(f"{self._name}, its plan", self._sent)  # clearer than what blocks without it say
         if error is not None:
             raise error
@@ -263,7 +260,6 @@ class _Flight:
         }
 
 
-<<<<<<< HEAD
 def _turn_now(dask_scheduler: Any) -> int:
     """The turn that blocks are at, on a scheduler that several runs may share.
 
@@ -299,8 +295,6 @@ def runs_on(scheduler: Any) -> list[tuple[str, int]]:
     return [(name, n_left) for (_, name), n_left in left.items()]
 
 
-=======
->>>>>>> i4-faults
 def _failure(name: str, future: Any) -> Exception | None:
     """What a future ended with, where it did not end well.
 
