@@ -29,7 +29,7 @@ RATIO_TARGET = 1.05
 WORKER_TARGET_BYTES = 500e6
 
 #: Centers that the rehearsal times, and how much more work than the target it asks for.
-_REHEARSED, _MARGIN = 200, 1.2
+_REHEARSED, _MARGIN = 200, 1.5
 
 
 def enough_centers(folder: Path, work_s: float) -> int:

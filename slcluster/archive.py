@@ -31,7 +31,7 @@ from slcluster.store.result import (
     read_result,
     read_result_attrs,
 )
-from slcluster.store.staging import as_path
+from slcluster.store.staging import as_path, is_staging
 
 __all__ = [
     "Status",
@@ -449,7 +449,8 @@ def results_in(path: str | Path, kinds: tuple[str, ...] = ("result",)) -> list[P
     path = Path(path).expanduser()
     if (path / "zarr.json").exists():
         return [path] if _kind(path / "zarr.json") in kinds else []
-    return sorted(child.parent for child in path.glob("*/zarr.json") if _kind(child) in kinds)
+    found = (child for child in path.glob("*/zarr.json") if not is_staging(child.parent))
+    return sorted(child.parent for child in found if _kind(child) in kinds)
 
 
 def _kind(metadata: Path) -> str | None:

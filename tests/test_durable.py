@@ -23,6 +23,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.linear_model import Ridge
@@ -603,6 +604,26 @@ def test_memory_that_does_not_suffice_is_needed_in_parts(
         found = slc.searchlight(ds, out=tmp_path / "out.zarr", **QUICK)
     monkeypatch.undo()
     assert most == [1]
+    assert same(found, slc.searchlight(ds, **QUICK).compute())
+
+
+def test_memory_that_does_not_suffice_to_read(
+    ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The slab is the largest thing that a block needs: where reading it meets the limit, parts read less."""
+    read, has_failed = zarr.Array.__getitem__, []
+
+    def tight(array: Any, key: Any) -> Any:
+        if array.path == "" and array.ndim == 4 and not has_failed:
+            has_failed.append(key)
+            raise MemoryError("Unable to allocate")
+        return read(array, key)
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", tight)
+    with dask.config.set(scheduler="sync"):
+        found = slc.searchlight(ds, out=tmp_path / "out.zarr", **QUICK)
+    assert has_failed
+    assert "out of memory; trying again in 4 parts" in caplog.text
     assert same(found, slc.searchlight(ds, **QUICK).compute())
 
 

@@ -40,7 +40,8 @@ case $role in
     ;;
   health)
     # Asked of the scheduler alone: a worker without one ends by itself, and a client has no server.
-    grep -qa scheduler /proc/1/cmdline || exit 0
+    # Its own word: the addresses of the others may hold it too.
+    tr '\0' '\n' </proc/1/cmdline | grep -qx scheduler || exit 0
     exec python3 -c 'from urllib.request import urlopen; urlopen("http://127.0.0.1:8787/health", timeout=4)'
     ;;
   *)

@@ -165,7 +165,7 @@ def cancel(results: tuple[str, ...]) -> None:
 
     for path in results:
         ended = call_off(path)
-        what = f"cancelled job {', '.join(ended)}" if ended else "no job was in the queue"
+        what = f"cancelled job {', '.join(ended)}" if ended else "cancelled; no job was seen in the queue"
         click.echo(f"{shown(path)}: {what}; to go on: slcluster resume {shown(path)} --submit")
 
 

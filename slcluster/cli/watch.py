@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import click
 
@@ -36,8 +37,10 @@ def watch(results: tuple[str, ...], port: int | None) -> None:
     from slcluster.store.result import read_result_attrs
     from slcluster.watch.server import serve
 
+    named = [Path(name).expanduser() for name in results]
     for path in stores_in(results):
-        read_result_attrs(path)  # what is no result is refused before anything is served
+        if path in named:  # of one damaged result in a folder the page itself tells
+            read_result_attrs(path)
     try:
         serve(lambda: stores_in(results), port=port, ready=_tell)
     except KeyboardInterrupt:

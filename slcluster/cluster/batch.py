@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import shlex
 import sys
 from importlib import import_module
@@ -25,6 +26,9 @@ from slcluster.errors import InputError
 __all__ = ["job_script", "lifetime_s", "make_job", "start_batch"]
 
 log = logging.getLogger("slcluster")
+
+#: No blanks, quotes, and signs that a batch system replaces, such as ``%``.
+_PLAIN_PATH = re.compile(r"[\w/.+=:@~-]+")
 
 
 def job_script(
@@ -188,7 +192,7 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
     """Keyword arguments of dask-jobqueue's job class, the same for a dry run and for the real thing."""
     system = SYSTEMS[profile.kind]
     booked = system.booked(profile)
-    logs = [line.format(folder=profile.log_directory) for line in system.logs if profile.log_directory]
+    logs = [line.format(folder=_log_folder(profile)) for line in system.logs if profile.log_directory]
     directives = [*system.directives, *booked.pop("directives", []), *logs, *profile.directives]
     lifetime, stagger = lifetime_s(walltime_s(profile.walltime))
     extra = dict(profile.extra)
@@ -221,6 +225,17 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
         options["walltime"] = system.walltime(profile)
         options[system.pays] = profile.account
     return {**options, **extra}
+
+
+def _log_folder(profile: BatchProfile) -> str:
+    """Where the batch system writes logs. Its directives know no quotes that all systems read alike."""
+    folder = profile.log_directory or ""
+    if not _PLAIN_PATH.fullmatch(folder):
+        raise InputError(
+            f"{folder!r} cannot stand in a job script, as the folder of logs must: expected letters, digits and "
+            f"any of / . _ - + = : @ ~ in log_directory, and in the path of a result that is submitted"
+        )
+    return folder
 
 
 def _jobqueue(module: str) -> Any:

@@ -145,7 +145,7 @@ def issue_for_run(place: str | Path | None = None, *, hours: float = HOURS) -> C
     """
     within = private_folder(home_folder() / "tls" if place is None else place)
     for left in within.glob("run-*/ca.pem"):
-        if _expiry(left) < datetime.now(UTC):
+        if _has_expired(left):
             shutil.rmtree(left.parent, ignore_errors=True)
     name = f"run-{socket.gethostname().split('.')[0]}-{os.getpid()}-{secrets.token_hex(4)}"
     return issue_credentials(within / name, hours=hours)
@@ -184,6 +184,14 @@ def load_credentials(folder: str | Path) -> Credentials:
             f"the certificates in {folder} have expired ({end:%Y-%m-%d %H:%M} UTC); start the cluster again"
         )
     return credentials
+
+
+def _has_expired(certificate: Path) -> bool:
+    """Whether a certificate that a run left is of no use. One that is being written or removed is somebody's."""
+    try:
+        return _expiry(certificate) < datetime.now(UTC)
+    except (InputError, OSError):
+        return False
 
 
 def _expiry(certificate: Path) -> datetime:

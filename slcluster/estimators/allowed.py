@@ -90,14 +90,25 @@ def named_class(name: str, *, packages: Collection[str] = ()) -> type:
 def refuse_caches(kind: type, params: Mapping[str, Any]) -> None:
     """Refuse folders of cached steps: joblib keeps them pickled, and whoever writes there has their code run.
 
+    Also among the values that a search over parameters sets.
+
     Raises
     ------
     InputError
     """
-    if params.get("memory") is not None:
+    if _names_cache(params):
         raise InputError(
             f"{kind.__name__}: a file must not name a folder of cached steps (memory), which are pickled; leave it out"
         )
+
+
+def _names_cache(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(
+            (str(key).rpartition("__")[2] == "memory" and item is not None) or _names_cache(item)
+            for key, item in value.items()
+        )
+    return isinstance(value, list | tuple) and any(map(_names_cache, value))
 
 
 def _listed(module_name: str) -> str:

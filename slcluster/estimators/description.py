@@ -167,8 +167,9 @@ def rebuild(description: Any) -> Any:
             )
         return {key: rebuild(item) for key, item in description.items()}
     kind = _class_of(description["class"])
-    refuse_caches(kind, description["params"])
-    return kind(**rebuild(description["params"]))
+    params = rebuild(description["params"])
+    refuse_caches(kind, params)
+    return kind(**params)
 
 
 def _class_of(name: str) -> type:

@@ -78,8 +78,11 @@ def _three(value: Any) -> Any:
 
 
 def _cluster_from_here(cluster: str, info: ValidationInfo) -> str:
-    is_path = not is_address(cluster) and cluster.endswith((".yaml", ".yml"))
-    return str(_from_here(cluster, info)) if is_path else cluster
+    return str(_from_here(cluster, info)) if _is_profile_file(cluster) else cluster
+
+
+def _is_profile_file(cluster: str) -> bool:
+    return not is_address(cluster) and cluster.endswith((".yaml", ".yml"))
 
 
 def _packages(context: Any) -> tuple[str, ...]:
@@ -380,6 +383,8 @@ def load_job(
         fit, a class from outside scikit-learn, a place outside the file's folder to write to.
     """
     document = read_yaml(Path(path).expanduser().absolute(), "job file")
+    if isinstance(cluster := changes.get("cluster"), str) and _is_profile_file(cluster):
+        changes["cluster"] = str(Path(cluster).expanduser().absolute())
     for name in ("bold", "mask", "labels", "events", "process_mask", "store", "out", "export", "credentials"):
         if changes.get(name) is not None:
             given = changes[name]

@@ -39,6 +39,9 @@ _FRUITLESS = 3
 _REPORT_S = 2.0
 _HELD_S = 5.0
 
+#: Seconds that the queue gets to tell a cancelled coordinator. Who cancels may be on a machine that cannot ask it.
+_SIGNAL_S = 10.0
+
 
 def lead(run: RunFolder, work: Callable[[], None], *, stop_after_s: float | None = None) -> None:
     """Do a run's work as its coordinator.
@@ -212,7 +215,15 @@ class _Leader:
 
     def _report(self) -> None:
         told: dict[str, Any] = {}
+        cancelled_since: float | None = None
         while not self._stop.wait(_REPORT_S):
+            if cancelled_since is None and self._run.is_cancelled:
+                cancelled_since = time.monotonic()
+            # Once: a second interrupt would cut off what the first began to put in order.
+            if cancelled_since is not None and time.monotonic() - cancelled_since > _SIGNAL_S:
+                log.warning("this run was cancelled, and no signal came of it; stopping")
+                cancelled_since = float("inf")
+                os.kill(os.getpid(), signal.SIGTERM)
             with suppress(Exception):  # a cluster on its way up or down
                 now = _cluster_now()
                 if now != told:

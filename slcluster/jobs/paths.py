@@ -41,8 +41,9 @@ def usable_path(path: Path) -> Path:
     ------
     InputError
     """
-    if "\0" in str(path):
-        raise InputError(f"{str(path)!r} is not a path: it holds a NUL character")
+    # A line break in a path would be a line of its own in a job script.
+    if not str(path).isprintable():
+        raise InputError(f"{str(path)!r} is not a usable path: it holds a control character; choose another")
     for part in path.parts:
         if len(part.encode(errors="surrogateescape")) > 255:
             raise InputError(f"{part[:40]}... is not the name of a file: it is longer than 255 bytes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import shlex
 import socket
 import sys
@@ -18,7 +19,7 @@ from slcluster.cluster.batch import make_job
 from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
-from slcluster.cluster.queues import State, queue_of
+from slcluster.cluster.queues import Queue, State, queue_of
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.errors import InputError, StoreError
 from slcluster.jobs import Job
@@ -26,6 +27,8 @@ from slcluster.jobs.coordinator import n_blocks_done
 from slcluster.jobs.folder import RunFolder
 
 __all__ = ["cancel", "coordinator_script", "resubmit", "submit"]
+
+log = logging.getLogger("slcluster")
 
 #: Seconds that a coordinator gets to stop in good order before its workers are cancelled one by one.
 _LEAVE_S = 30.0
@@ -101,18 +104,20 @@ def cancel(out: str | Path) -> list[str]:
     Returns
     -------
     list of str
-        Jobs that were waiting or running.
+        Jobs that the queue took off. Where it cannot be asked from here a warning says so, and the coordinator
+        ends by itself: it looks every few seconds whether its run was cancelled, and does so first when it starts.
 
     Raises
     ------
     StorePathError
         No run was submitted for this result.
     SlclusterError
-        The queue is not here.
+        The queue does not cancel a job.
     """
     run = RunFolder.beside(out)
     queue = queue_of(run.record()["kind"])
     run.cancel()
+    _tell_of_unreachable(run, queue)
     # The last first: it would take the end of the one before for its cue.
     ended = [made["job"] for made in reversed(run.jobs()) if _is_in_queue(queue, made["job"])]
     for job in ended:
@@ -124,6 +129,23 @@ def cancel(out: str | Path) -> list[str]:
     for job in left:
         queue.cancel(job)
     return [*reversed(ended), *left]
+
+
+def _tell_of_unreachable(run: RunFolder, queue: Queue) -> None:
+    states = (
+        {}
+        if "ended" in run.coordinator()
+        else {made["job"]: queue.state(made["job"]) for made in run.jobs()[-2:]}
+    )
+    for job, found in states.items():
+        if found.state is State.UNKNOWN:
+            log.warning(
+                "%s cannot be asked for job %s from here (%s): it ends by itself, half a minute from now, or "
+                "when it starts if it still waits",
+                queue.title,
+                job,
+                found.said,
+            )
 
 
 def coordinator_script(

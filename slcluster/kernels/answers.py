@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slcluster.errors import InputError
-from slcluster.kernels.cholesky import inner
+from slcluster.kernels.compiling import inner
 
 __all__ = ["answer", "check_priors", "empty_answers", "first_largest", "normalise"]
 
@@ -69,7 +69,8 @@ def check_priors(priors: Sequence[float], n_classes: int) -> np.ndarray:
 def answer(best, y, edges, center, permutation, confusion, prediction):
     """Note the classes found for all test samples, in those of the two arrays that have centers."""
     if len(prediction):
-        prediction[center, permutation] = best
+        for i in range(len(best)):
+            prediction[center, permutation, i] = best[i]
     if len(confusion):
         for fold in range(len(edges) - 1):
             for i in range(edges[fold], edges[fold + 1]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import inner
+from slcluster.kernels.compiling import inner
 
 __all__ = ["as_rows", "centred", "regulariser"]
 

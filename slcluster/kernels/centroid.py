@@ -8,7 +8,7 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
-from slcluster.kernels.cholesky import compiled, inner
+from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.moments import Moments, class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
@@ -118,7 +118,7 @@ def _precisions(moments: Moments) -> np.ndarray:
         return np.where(variance == 0, 1.0, 1.0 / variance)
 
 
-@compiled
+@entry
 def _all_spheres(
     x,
     y,

@@ -2,30 +2,17 @@
 
 Spheres give systems of some tens of unknowns, for which the calls into LAPACK cost more than the arithmetic.
 Matrices are C-ordered and only their upper triangles are read; the lower may hold anything. Work goes four rows at a
-time (:mod:`slcluster.kernels.vectors`). The compiler may neither fuse nor regroup operations: a function that is
-inlined twice would round in two ways, and a map depend on how many steps its neighbours took. Where a product
-and a sum are one rounding, :data:`~slcluster.kernels.vectors.fma` says so.
+time (:mod:`slcluster.kernels.vectors`).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba import njit
 
+from slcluster.kernels.compiling import compiled, inner
 from slcluster.kernels.vectors import add_multiples, dot, fma
 
-__all__ = ["add_outer_products", "compiled", "factor", "fma", "inner", "inverse_trace", "solve_factored"]
-
-_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-
-#: Decorator of every compiled function: kept on disk, free of the interpreter's lock. Numba looks for changes in
-#: a function's own file only: who edits what others call removes their ``__pycache__``.
-compiled: Any = njit(**_OPTIONS)
-
-#: The same for what only compiled functions call. Without a way in from Python it compiles sooner.
-inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}))
+__all__ = ["add_outer_products", "factor", "inverse_trace", "solve_factored"]
 
 
 @inner
@@ -53,11 +40,11 @@ def add_outer_products(
     matrix: np.ndarray, rows: np.ndarray, chosen: np.ndarray, weights: np.ndarray, n_chosen: int, size: int
 ) -> None:
     """Add ``weights[i] * outer(r, r)`` to the upper triangle, for ``r = rows[chosen[i]]``, i < n_chosen."""
-    n_fours = n_chosen // 4 * 4
+    n_fours, start = n_chosen // 4 * 4, np.int64(0)  # a literal would be compiled for by itself
     for i in range(0, n_fours, 4):
         r0, r1, r2, r3 = rows[chosen[i]], rows[chosen[i + 1]], rows[chosen[i + 2]], rows[chosen[i + 3]]
         _add_fours(
-            matrix, r0, r1, r2, r3, weights[i], weights[i + 1], weights[i + 2], weights[i + 3], 0, size
+            matrix, r0, r1, r2, r3, weights[i], weights[i + 1], weights[i + 2], weights[i + 3], start, size
         )
     for i in range(n_fours, n_chosen):
         row, weight = rows[chosen[i]], weights[i]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import entry
 
 __all__ = ["count_confusion"]
 
@@ -19,7 +19,7 @@ def count_confusion(
     return confusion
 
 
-@compiled
+@entry
 def _count(prediction, targets, tested, edges, confusion):
     for center in range(prediction.shape[0]):
         for permutation in range(prediction.shape[1]):

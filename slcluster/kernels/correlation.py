@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.moments import class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
 
@@ -148,7 +148,7 @@ def split_half_correlation(
     return found
 
 
-@compiled
+@entry
 def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confusion, prediction, decision):
     n_classes = means.shape[1]
     r, best = np.empty((n_classes, x.shape[1])), np.empty(x.shape[1], np.int64)
@@ -169,7 +169,7 @@ def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confu
                 decision[center, permutation] = r.T
 
 
-@compiled
+@inner
 def unit_patterns(patterns, shared, columns):
     """Patterns (K, n_voxels) over a sphere, centred and of length 1: (K, n_columns). Zero where flat."""
     units = np.empty((len(patterns), len(columns)))
@@ -190,7 +190,7 @@ def unit_patterns(patterns, shared, columns):
     return units
 
 
-@compiled
+@inner
 def _correlate(x, shared, columns, start, stop, units, r):
     """Correlation of some samples with each pattern of length 1, to 12 decimals, into r (K, n_samples)."""
     n_classes, n = len(r), stop - start
@@ -218,7 +218,7 @@ def _correlate(x, shared, columns, start, stop, units, r):
             r[k, start + i] = 0.0 if is_flat else np.rint(value * 1e12) / 1e12
 
 
-@compiled
+@entry
 def _compare_halves(
     first, second, shared, other_shared, indptr, indices, permutation, within, between, difference
 ):
@@ -243,7 +243,7 @@ def _compare_halves(
             difference[center, permutation, fold] = same - different
 
 
-@compiled
+@inner
 def _fisher_z(some, other):
     """Of two patterns of length 1 or, NaN then, 0."""
     r, length, other_length = 0.0, 0.0, 0.0

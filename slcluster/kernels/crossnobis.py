@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.moments import class_moments, less_first_sample, samples_of
 from slcluster.kernels.noise import (
     INVERSE_SCALES,
@@ -96,7 +96,7 @@ def crossnobis(
     return {"distance": distance}
 
 
-@compiled
+@entry
 def _all_spheres(
     centred,
     y,
@@ -139,7 +139,7 @@ def _all_spheres(
         distance[center, permutation] = sums / (n_added * p)
 
 
-@compiled
+@inner
 def _add_distances(some, other, sums, n_added):
     """Products of the differences between patterns of one part and of the other, where both are there."""
     n_classes, p = some.shape

@@ -14,7 +14,7 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
-from slcluster.kernels.cholesky import compiled, inner
+from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.moments import (
     Moments,
     class_moments,
@@ -131,7 +131,7 @@ def _variances(moments: Moments, is_pooled: bool) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(pooled, moments.squares.shape))
 
 
-@compiled
+@entry
 def _all_spheres(
     x,
     y,

@@ -16,11 +16,13 @@ import numpy as np
 
 from slcluster.errors import InputError
 from slcluster.kernels.answers import check_priors, empty_answers
-from slcluster.kernels.cholesky import compiled, factor, fma, inner, inverse_trace, solve_factored
+from slcluster.kernels.cholesky import factor, inverse_trace, solve_factored
+from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.lda_within import LEAST_EIGENVALUE, Rule, scale_and_factor, solve_within
 from slcluster.kernels.moments import samples_of
 from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
 from slcluster.kernels.spheres import Spheres
+from slcluster.kernels.vectors import fma
 
 __all__ = ["OUTPUTS", "lda"]
 
@@ -125,12 +127,13 @@ def lda(
     levels, answers = _levels(bold), _Answers(**found)
     is_left = _likely_left(spheres.sizes(), min(map(len, train)), rule)
     arguments = bold, levels, indptr, indices, codes, design, rule, answers, is_left
-    _some_spheres(np.flatnonzero(~is_left), *arguments, None)
+    wanted = only_if(n_classes == 2), only_if(n_classes > 2)
+    _some_spheres(np.flatnonzero(~is_left), *arguments, *wanted, None)
     left = np.flatnonzero(is_left)
     if len(left):
         if "confusion" in outputs:
             found["confusion"][left] = 0
-        _some_spheres(left, *arguments, True)
+        _some_spheres(left, *arguments, *wanted, True)
     return {name: found[name] for name in outputs}
 
 
@@ -158,7 +161,7 @@ def _rule(solver: str, shrinkage: Any, priors: Sequence[float] | None, tol: floa
     return Rule(n_classes, solver == "svd", share, float(tol), given, False)
 
 
-@compiled
+@entry
 def _levels(bold):
     """Mean of every voxel; of a constant one, its very value."""
     levels = np.empty(len(bold))
@@ -171,14 +174,14 @@ def _levels(bold):
     return levels
 
 
-@compiled
+@entry
 def _some_spheres(
-    centers, bold, levels, indptr, indices, targets, design, rule, answers, is_left, wants_rest
+    centers, bold, levels, indptr, indices, targets, design, rule, answers, is_left, two, many, rest
 ):
-    """Answers for these centers.
+    """Answers for these centers, of ``two`` classes or ``many``.
 
-    Without ``wants_rest`` (None) those that one factor of the total cannot answer are noted in ``is_left``. What
-    they need is then not even compiled, which would take longer than all the rest.
+    Without ``rest`` those that one factor of the total cannot answer are noted in ``is_left``. What is not wanted is
+    not compiled (:mod:`slcluster.kernels.compiling`).
     """
     is_shared = rule.shrinkage == 0.0 and (rule.is_svd or len(rule.priors) == 0)
     for center in centers:
@@ -198,9 +201,18 @@ def _some_spheres(
                 if is_left[center]:
                     continue
                 y = targets[permutation]
-                scores, common = _score(
-                    rows, across[:, start:stop], chosen, y, total, own_levels, negligible, rule, wants_rest
-                )
+                part = across[:, start:stop]
+                counts, means = _class_means(rows, chosen, y, rule.n_classes)
+                classes = counts, means, _priors(rule, counts)
+                scores, common = np.empty((0, 0)), np.zeros(stop - start)
+                if two is not None:
+                    scores = _score_two(
+                        rows, part, chosen, y, classes, total, own_levels, negligible, rule, rest
+                    )
+                if many is not None:
+                    scores = _score_many(
+                        rows, part, chosen, y, classes, total, own_levels, negligible, rule, rest, common
+                    )
                 if len(scores) == 0:
                     is_left[center] = True
                     continue
@@ -240,58 +252,71 @@ def _total(parts, is_in, size, negligible):
 
 
 @inner
-def _score(rows, across, chosen, y, total, levels, negligible, rule, wants_rest):
-    """Scores of test samples (columns): of the second class over the first, or of each of several classes.
+def _priors(rule, counts):
+    """Probabilities of the classes: as they were given, else their shares of the training samples."""
+    priors, n = np.empty(len(counts)), counts.sum()
+    for k in range(len(counts)):
+        priors[k] = rule.priors[k] if len(rule.priors) else counts[k] / n
+    return priors
 
-    Also what decisions of several classes have in common, for those who want them of samples as they are. No
-    scores where they need what is not wanted.
+
+@inner
+def _score_two(rows, across, chosen, y, classes, total, levels, negligible, rule, rest):
+    """Scores of test samples (columns), of the second class over the first. None where they need the rest, unwanted."""
+    counts, means, priors = classes
+    size = rows.shape[1]
+    right, middle, offsets = np.empty((1, size)), np.empty(size), np.empty(1)
+    for j in range(size):
+        right[0, j] = means[1, j] - means[0, j]
+        middle[j] = means[0, j] + means[1, j]
+    if rule.is_svd and (priors[0] == 0.0 or priors[1] == 0.0):
+        right[:] = 0.0  # the means' directions count by their priors, and the other is the reference
+    elif not _solve_two(total, counts, rule, right[0]):
+        if rest is None:
+            return np.empty((0, 0))
+        solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
+    offsets[0] = np.log(priors[1]) - np.log(priors[0]) - 0.5 * _dot(right[0], middle)
+    return _combine(right, offsets, across)
+
+
+@inner
+def _score_many(rows, across, chosen, y, classes, total, levels, negligible, rule, rest, common):
+    """The same of each of several classes.
+
+    Replaces ``common`` by what the decisions have in common, for those who want them of samples as they are.
     """
-    counts, means = _class_means(rows, chosen, y, rule.n_classes)
-    priors = rule.priors if len(rule.priors) else counts / len(chosen)
-    log_priors, common = np.log(priors), np.zeros(across.shape[1])
-    if rule.n_classes == 2:
-        right, size = np.empty((1, rows.shape[1])), rows.shape[1]
-        middle = np.empty(size)
+    counts, means, priors = classes
+    n_classes, size = means.shape
+    reference = np.zeros(size)
+    for k in range(n_classes):
         for j in range(size):
-            right[0, j] = means[1, j] - means[0, j]
-            middle[j] = means[0, j] + means[1, j]
-        if rule.is_svd and (priors[0] == 0.0 or priors[1] == 0.0):
-            right[:] = 0.0  # the means' directions count by their priors, and the other is the reference
-        elif not _solve_two(total, counts, rule, right[0]):
-            if wants_rest is None:
-                return np.empty((0, 0)), common
-            solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
-        offsets = np.empty(1)
-        offsets[0] = log_priors[1] - log_priors[0] - 0.5 * _dot(right[0], middle)
-        return _combine(right, offsets, across), common
-    reference = np.zeros(rows.shape[1])
-    for k in range(len(means)):
-        for j in range(len(reference)):
             reference[j] += priors[k] * means[k, j]
-    away, absolute = np.empty_like(means), np.empty(len(reference))
-    right = np.empty((len(means) + rule.is_absolute, rows.shape[1]))
-    for j in range(len(reference)):
+    away, absolute = np.empty((n_classes, size)), np.empty(size)
+    right = np.empty((n_classes + rule.is_absolute, size))
+    for j in range(size):
         absolute[j] = reference[j] + levels[j]
-        for k in range(len(means)):
+        for k in range(n_classes):
             away[k, j] = means[k, j] - reference[j]
             right[k, j] = away[k, j]
         if rule.is_absolute:
             right[-1, j] = absolute[j]
     if not _solve_many(total, counts, means, rule, right):
-        if wants_rest is None:
-            return np.empty((0, 0)), common
+        if rest is None:
+            return np.empty((0, 0))
         solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rule, right)
     if rule.is_absolute:
         half = np.empty(1)
         half[0] = 0.5 * _dot(right[-1], absolute) - _dot(right[-1], reference)
-        common = _combine(right[-1:], half, across)[0]
-    weights = right[: len(means)]
-    offsets = _offsets(weights, away, priors, rule, wants_rest)
+        shared = _combine(right[-1:], half, across)
+        for i in range(len(common)):
+            common[i] = shared[0, i]
+    weights = right[:n_classes]
+    offsets = _offsets(weights, away, priors, rule, rest)
     if len(offsets) == 0:
-        return np.empty((0, 0)), common
-    for k in range(len(means)):
-        offsets[k] = offsets[k] + log_priors[k] - _dot(weights[k], reference)
-    return _combine(weights, offsets, across), common
+        return np.empty((0, 0))
+    for k in range(n_classes):
+        offsets[k] = offsets[k] + np.log(priors[k]) - _dot(weights[k], reference)
+    return _combine(weights, offsets, across)
 
 
 @inner
@@ -417,7 +442,7 @@ def _solve_total(matrix, scale, right):
 
 
 @inner
-def _offsets(weights, away, priors, rule, wants_rest):
+def _offsets(weights, away, priors, rule, rest):
     """Minus half of each class's squared length; ``away`` are class means less the reference.
 
     scikit-learn's ``svd`` then keeps only directions in which the means, weighted by their priors, lie apart by
@@ -430,7 +455,7 @@ def _offsets(weights, away, priors, rule, wants_rest):
             lengths[k, m] = _dot(weights[k], away[m])
     roots = np.sqrt(priors)
     if rule.is_svd and not _keeps_all(lengths, roots, rule.tol):
-        if wants_rest is None:
+        if rest is None:
             return np.empty(0)
         kept = _kept_directions(lengths, roots, rule.tol)
         np.dot(kept, weights.copy(), weights)

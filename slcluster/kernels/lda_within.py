@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, inverse_trace, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, inverse_trace, solve_factored
+from slcluster.kernels.compiling import inner
+from slcluster.kernels.vectors import fma
 
 __all__ = ["LEAST_EIGENVALUE", "Rule", "scale_and_factor", "solve_within"]
 

@@ -27,11 +27,12 @@ import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest, normalise
 from slcluster.kernels.centring import as_rows, centred, regulariser
-from slcluster.kernels.cholesky import compiled, inner
+from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.folds import as_masks
-from slcluster.kernels.logistic_newton import fit_many, fit_two
+from slcluster.kernels.logistic_newton import BLAS_FROM, fit_many, fit_two
 from slcluster.kernels.moments import samples_of
 from slcluster.kernels.spheres import Spheres
+from slcluster.kernels.vectors import dot
 
 __all__ = ["logistic"]
 
@@ -94,12 +95,13 @@ def logistic(
     found = empty_answers(answers, _OUTPUTS, shape, len(test), len(tested), n_classes)
     n_unconverged = np.zeros((*shape, len(test)), np.int32)
     scaling = 0.0 if not fit_intercept else -1.0 if intercept_scaling is None else float(intercept_scaling)
-    _all_spheres(
+    arguments = (
         bold,
         bold.mean(axis=1, dtype=np.float64) if fit_intercept else np.zeros(len(bold)),
         np.asarray(spheres.indptr, np.int64),
         np.asarray(spheres.indices, np.int64),
         targets,
+        np.ascontiguousarray(targets[:, tested]),
         in_train,
         tested,
         edges,
@@ -107,8 +109,11 @@ def logistic(
         scaling,
         n_unconverged,
         *found.values(),
-        True if n_classes > 2 else None,
     )
+    is_wide = spheres.sizes() + 1 >= min(BLAS_FROM, bold.shape[1])
+    for centers, wide in ((np.flatnonzero(~is_wide), None), (np.flatnonzero(is_wide), True)):
+        if len(centers):
+            _some_spheres(centers, *arguments, only_if(n_classes == 2), only_if(n_classes > 2), wide)
     found["n_unconverged"] = n_unconverged
     return {name: found[name] for name in outputs}
 
@@ -125,15 +130,17 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
 
 
 @inner
-def _coordinates(bold, means, columns, scaling):
+def _coordinates(bold, means, columns, scaling, wide):
     """A sphere's samples x unknowns, and the penalty on the unknowns; the last is the intercept, if there is one."""
     n_samples = bold.shape[1]
     x, mean = centred(bold, means, columns)
-    if len(columns) > n_samples + 1:
+    if wide is not None and len(columns) > n_samples + 1:
         # Samples and the vector of means span what weights can be; QR gives them coordinates there.
         both = np.empty((len(columns), n_samples + 1))
-        both[:, :n_samples] = x
-        both[:, n_samples] = mean
+        for j in range(len(columns)):
+            for i in range(n_samples):
+                both[j, i] = x[j, i]
+            both[j, n_samples] = mean[j]
         axes, _ = np.linalg.qr(both)
         turned = np.ascontiguousarray(axes.T)
         x, mean = np.dot(turned, x), np.dot(turned, mean)
@@ -143,13 +150,15 @@ def _coordinates(bold, means, columns, scaling):
     return rows, penalty
 
 
-@compiled
-def _all_spheres(
+@entry
+def _some_spheres(
+    centers,
     bold,
     means,
     indptr,
     indices,
     targets,
+    wanted,
     in_train,
     tested,
     edges,
@@ -160,36 +169,42 @@ def _all_spheres(
     prediction,
     decision,
     log_proba,
+    two,
     many,
+    wide,
 ):
-    """Two classes where ``many`` is None: the compiler then leaves the problem of more out, and else that of two."""
+    """Answers for these centers, of ``two`` classes or ``many``, of few voxels or also ``wide``.
+
+    What is not wanted is not compiled (:mod:`slcluster.kernels.compiling`).
+    """
     n_permutations, n_folds, n_classes = costs.shape
     n_problems = 1 if n_classes == 2 else n_classes
     # Of two classes, the first scores nothing.
     first = n_classes - n_problems
     scores, best = np.zeros((n_classes, len(tested))), np.empty(len(tested), np.int64)
-    for center in range(len(indptr) - 1):
+    for center in centers:
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
             continue
-        rows, penalty = _coordinates(bold, means, columns, scaling)
+        rows, penalty = _coordinates(bold, means, columns, scaling, wide)
         for permutation in range(n_permutations):
             y, weights = targets[permutation], np.zeros((n_problems, rows.shape[1]))
             for fold in range(n_folds):
-                chosen = np.flatnonzero(in_train[fold])
-                if many is None:
-                    is_optimum = fit_two(rows, penalty, y, costs[permutation, fold], chosen, weights[0])
-                else:
-                    is_optimum = fit_many(
-                        rows, penalty, y, costs[permutation, fold], chosen, scaling != 0.0, weights
-                    )
+                chosen, cost_of = np.flatnonzero(in_train[fold]), costs[permutation, fold]
+                is_optimum = False
+                if two is not None:
+                    is_optimum = fit_two(rows, penalty, y, cost_of, chosen, weights[0], wide)
+                if many is not None:
+                    is_optimum = fit_many(rows, penalty, y, cost_of, chosen, scaling != 0.0, weights)
                 n_unconverged[center, permutation, fold] = not is_optimum
                 for i in range(edges[fold], edges[fold + 1]):
                     for k in range(n_problems):
-                        scores[first + k, i] = np.dot(rows[tested[i]], weights[k])
+                        scores[first + k, i] = dot(rows[tested[i]], weights[k], 0, rows.shape[1])
             first_largest(scores, best)
-            answer(best, y[tested], edges, center, permutation, confusion, prediction)
+            answer(best, wanted[permutation], edges, center, permutation, confusion, prediction)
             if len(decision):
-                decision[center, permutation] = scores[first:].T
+                for i in range(len(tested)):
+                    for k in range(n_problems):
+                        decision[center, permutation, i, k] = scores[first + k, i]
             if len(log_proba):
                 normalise(scores, best, log_proba[center, permutation])

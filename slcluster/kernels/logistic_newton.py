@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
+from slcluster.kernels.compiling import inner
+from slcluster.kernels.vectors import fma
 
-__all__ = ["fit_many", "fit_two"]
+__all__ = ["BLAS_FROM", "fit_many", "fit_two"]
 
 #: A step that moves every decision by less is the last: the error it leaves is of the order of its square.
 _SMALL = 1e-7
@@ -19,7 +21,7 @@ _MAX_STEPS = 100
 _MAX_HALVINGS = 60
 
 #: Unknowns from which a matrix product by BLAS beats our own loops over the upper triangle.
-_BLAS_FROM = 48
+BLAS_FROM = 48
 
 
 @inner
@@ -41,6 +43,19 @@ def _inner(a, b):
     for i in range(len(a)):
         total = fma(a[i], b[i], total)
     return total
+
+
+@inner
+def _largest(values):
+    """The largest absolute value, or NaN where there is one."""
+    largest = 0.0
+    for i in range(len(values)):
+        value = abs(values[i])
+        if not value <= largest:
+            largest = value
+            if np.isnan(value):
+                return value
+    return largest
 
 
 @inner
@@ -67,17 +82,34 @@ def _slope_two(f, g, at, labels, cost, probability):
 
 
 @inner
-def fit_two(rows, penalty, y, cost_of, chosen, v):
+def _add_by_blas(hessian, rows, chosen, bend):
+    """As ``add_outer_products``, of many unknowns."""
+    n, size = len(chosen), len(hessian)
+    own, bent = np.empty((n, size)), np.empty((n, size))
+    for i in range(n):
+        row = rows[chosen[i]]
+        for j in range(size):
+            own[i, j], bent[i, j] = row[j], bend[i] * row[j]
+    product = np.dot(bent.T, own)
+    for j in range(size):
+        for k in range(j, size):
+            hessian[j, k] += product[j, k]
+
+
+@inner
+def fit_two(rows, penalty, y, cost_of, chosen, v, wide):
     """Bring v (n_unknowns) to the optimum; it comes with a first guess. Whether it got there.
 
-    rows (n_samples, n_unknowns), penalty's upper triangle, y codes 0 and 1, the cost of each, training samples.
+    rows (n_samples, n_unknowns), penalty's upper triangle, y codes 0 and 1, the cost of each, training samples;
+    ``wide`` where unknowns may be many.
     """
     n, size = len(chosen), len(v)
-    labels, cost = y[chosen].astype(np.float64), cost_of[y[chosen]]
+    labels, cost = np.empty(n), np.empty(n)
+    for i in range(n):
+        code = y[chosen[i]]
+        labels[i], cost[i] = code, cost_of[code]
     f, g, probability, bend = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     hessian, step, pull, pushed = np.zeros((size, size)), np.empty(size), np.empty(size), np.empty(size)
-    n_dense = n if size >= _BLAS_FROM else 0
-    own, bent = np.empty((n_dense, size)), np.empty((n_dense, size))
     _decide(rows, chosen, v, f)
     _slope_two(f, f, 0.0, labels, cost, probability)
     for _ in range(_MAX_STEPS):
@@ -91,14 +123,13 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
             a, row = cost[i] * (labels[i] - probability[i]), rows[chosen[i]]
             for j in range(size):
                 step[j] = fma(a, row[j], step[j])
-        if size < _BLAS_FROM:
+        is_large = False
+        if wide is not None:
+            is_large = size >= BLAS_FROM
+            if is_large:
+                _add_by_blas(hessian, rows, chosen, bend)
+        if not is_large:
             add_outer_products(hessian, rows, chosen, bend, n, size)
-        else:
-            for i in range(n):
-                row = rows[chosen[i]]
-                for j in range(size):
-                    own[i, j], bent[i, j] = row[j], bend[i] * row[j]
-            hessian += np.dot(bent.T, own)
         if not factor(hessian, size):
             return False
         solve_factored(hessian, step, size)
@@ -107,7 +138,7 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
         r0, r1 = _inner(pull, step), _inner(pushed, step)
         at = 1.0
         slope = r0 + r1 + _slope_two(f, g, 1.0, labels, cost, probability)
-        if np.abs(g).max() > _NEAR and slope > 0.0:
+        if _largest(g) > _NEAR and slope > 0.0:
             low, high = 0.0, 1.0
             # The derivative rises along the step: halve until it is still negative.
             for _ in range(_MAX_HALVINGS):
@@ -120,7 +151,7 @@ def fit_two(rows, penalty, y, cost_of, chosen, v):
             v[j] += at * step[j]
         for i in range(n):
             f[i] += at * g[i]
-        if at == 1.0 and np.abs(g).max() <= _SMALL * (1.0 + np.abs(f).max()):
+        if at == 1.0 and _largest(g) <= _SMALL * (1.0 + _largest(f)):
             return True
     return False
 
@@ -149,19 +180,25 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
     """Second derivative (upper triangle, class by class) and the negative of the first."""
     n_classes, size = v.shape
     n, last = len(rows), size - 1
-    across = np.ascontiguousarray(rows.T)
-    weighted, half = np.empty((n_classes * size, n)), np.empty((size, n))
+    across, weighted, half = np.empty((size, n)), np.empty((n_classes * size, n)), np.empty((size, n))
+    for j in range(size):
+        for i in range(n):
+            across[j, i] = rows[i, j]
     for k in range(n_classes):
         for j in range(size):
             for i in range(n):
                 weighted[k * size + j, i] = probability[k, i] * across[j, i]
     for k in range(n_classes):
+        at = k * size
         for j in range(size):
             for i in range(n):
-                half[j, i] = cost[i] * weighted[k * size + j, i]
-        here = slice(k * size, (k + 1) * size)
-        hessian[here, k * size :] = -np.dot(half, weighted[k * size :].T)
-        hessian[here, here] += np.dot(half, rows) + penalty
+                half[j, i] = cost[i] * weighted[at + j, i]
+        product, own = np.dot(half, weighted[at:].T), np.dot(half, across.T)
+        for j in range(size):
+            for m in range(len(hessian) - at):
+                hessian[at + j, at + m] = -product[j, m]
+            for m in range(j, size):
+                hessian[at + j, at + m] += own[j, m] + penalty[j, m]
         _times(penalty, v[k], pull[k])
         for j in range(size):
             step[k * size + j] = -pull[k, j]
@@ -184,7 +221,12 @@ def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
     """
     n_classes, size = v.shape
     n = len(chosen)
-    own, codes, cost = rows[chosen], y[chosen], cost_of[y[chosen]]
+    own, codes, cost = np.empty((n, size)), np.empty(n, np.int64), np.empty(n)
+    for i in range(n):
+        codes[i] = y[chosen[i]]
+        cost[i] = cost_of[codes[i]]
+        for j in range(size):
+            own[i, j] = rows[chosen[i], j]
     f, g, probability = np.empty((n_classes, n)), np.empty((n_classes, n)), np.empty((n_classes, n))
     hessian, step = np.empty((n_classes * size, n_classes * size)), np.empty(n_classes * size)
     pull, pushed, everyone = np.empty((n_classes, size)), np.empty(size), np.arange(n)
@@ -205,7 +247,7 @@ def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
             r1 += _inner(pushed, part)
         at = 1.0
         slope = r0 + r1 + _slope_many(f, g, 1.0, codes, cost, probability)
-        if np.abs(g).max() > 0.5 * _NEAR and slope > 0.0:
+        if _largest(g.ravel()) > 0.5 * _NEAR and slope > 0.0:
             low, high = 0.0, 1.0
             for _ in range(_MAX_HALVINGS):
                 at = 0.5 * (low + high)
@@ -218,6 +260,6 @@ def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
                 v[k, j] += at * step[k * size + j]
             for i in range(n):
                 f[k, i] += at * g[k, i]
-        if at == 1.0 and np.abs(g).max() <= _SMALL * (1.0 + np.abs(f).max()):
+        if at == 1.0 and _largest(g.ravel()) <= _SMALL * (1.0 + _largest(f.ravel())):
             return True
     return False

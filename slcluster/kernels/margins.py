@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slcluster.kernels.cholesky import inner
+from slcluster.kernels.compiling import inner
 
 __all__ = [
     "CLIMB",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import entry
 
 __all__ = ["Moments", "class_moments", "columns_of", "less_first_sample", "samples_of", "training_variance"]
 
@@ -88,7 +88,7 @@ def training_variance(centred: np.ndarray, train: Sequence[np.ndarray]) -> np.nd
     return moments.squares[:, 0] / moments.counts
 
 
-@compiled
+@entry
 def _sum_classes(centred, targets, samples, edges, counts, means, squares):
     n_voxels, n_samples = centred.shape
     # Some voxels at a time, so that they stay in the cache, and sums that run over many voxels at once, each

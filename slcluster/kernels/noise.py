@@ -15,8 +15,10 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.errors import InputError
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, fma
+from slcluster.kernels.cholesky import add_outer_products, factor
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.moments import Moments
+from slcluster.kernels.vectors import fma
 
 __all__ = [
     "AUTO",
@@ -72,7 +74,7 @@ def voxel_scales(moments: Moments, shrinkage: str | float) -> np.ndarray:
         return np.where(variance > 0, 1 / np.sqrt(variance), np.where(variance == 0, 0.0, np.nan))
 
 
-@compiled
+@inner
 def noise_covariance(centred, y, samples, means, columns, shrinkage, matrix):
     """Upper triangle of a sphere's noise covariance into ``matrix``. False without degrees of freedom."""
     n, p, n_classes = len(samples), len(columns), len(means)
@@ -102,7 +104,7 @@ def noise_covariance(centred, y, samples, means, columns, shrinkage, matrix):
     return True
 
 
-@compiled
+@inner
 def _ledoit_wolf(matrix, average, beta, n):
     """Shrinkage of a covariance (upper triangle), from the mean over samples of their squared square length."""
     p, total = len(matrix), 0.0
@@ -115,7 +117,7 @@ def _ledoit_wolf(matrix, average, beta, n):
     return 0.0 if beta == 0.0 or p == 1 else beta / delta
 
 
-@compiled
+@inner
 def noise_factor(matrix, variances):
     """Replace a covariance by its factor U. False where it is singular, to rounding.
 
@@ -130,7 +132,7 @@ def noise_factor(matrix, variances):
     return is_regular
 
 
-@compiled
+@inner
 def whiten(matrix, patterns):
     """Replace each pattern x (a row) by z with U'z = x: products of z are those of x with the inverse between."""
     p = len(matrix)
@@ -144,7 +146,7 @@ def whiten(matrix, patterns):
                 pattern[k] = fma(a, row[k], pattern[k])
 
 
-@compiled
+@inner
 def whiten_symmetrically(matrix, patterns):
     """Multiply each pattern (a row) by the symmetric inverse root of a covariance. False where it is singular.
 

@@ -14,10 +14,12 @@ error, which needs no refitting: residual over one minus leverage (Golub, Heath 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, factor, inner, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
+from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.spheres import Spheres
@@ -135,7 +137,7 @@ def _predict(
     tested = np.concatenate(test).astype(np.int64)
     n_permutations, n_columns, _ = targets.shape
     found = np.full((len(spheres.indptr) - 1, n_permutations, len(tested), n_columns), np.nan)
-    _all_spheres(
+    arguments = (
         bold,
         bold.mean(axis=1, dtype=np.float64) if fit_intercept else np.zeros(len(bold)),
         np.asarray(spheres.indptr, np.int64),
@@ -148,15 +150,44 @@ def _predict(
         fit_intercept,
         found,
     )
+    n_train, sizes = [*map(len, train)], spheres.sizes()
+    is_primal, is_dual = ~_takes_dual(sizes, max(n_train)), _takes_dual(sizes, min(n_train))
+    for primal, dual in ((True, False), (False, True), (True, True)):  # the last where folds differ in size
+        centers = np.flatnonzero((is_primal == primal) & (is_dual == dual))
+        if len(centers):
+            _some_spheres(centers, *arguments, only_if(primal), only_if(dual), only_if(len(alphas) > 1))
     return found
 
 
-@compiled
-def _all_spheres(
-    bold, means, indptr, indices, targets, in_train, tested, edges, alphas, fit_intercept, found
+def _takes_dual(size: Any, n_train: int) -> Any:
+    """Whether inner products of samples are the smaller system."""
+    return size + 1 >= n_train
+
+
+_is_dual = inner(_takes_dual)
+
+
+@entry
+def _some_spheres(
+    centers,
+    bold,
+    means,
+    indptr,
+    indices,
+    targets,
+    in_train,
+    tested,
+    edges,
+    alphas,
+    fit_intercept,
+    found,
+    primal,
+    dual,
+    several,
 ):
+    """Predictions of these centers; what is not wanted is not compiled (:mod:`slcluster.kernels.compiling`)."""
     n_samples = bold.shape[1]
-    for center in range(len(indptr) - 1):
+    for center in centers:
         columns = indices[indptr[center] : indptr[center + 1]]
         size = len(columns)
         if size == 0:
@@ -176,16 +207,19 @@ def _all_spheres(
                 for i in chosen:
                     for j in range(size):
                         middle[j] += rows[i, j]
-                middle /= len(chosen)
+                for j in range(size):
+                    middle[j] /= len(chosen)
             for i in range(len(z)):
                 source_row = rows[chosen[i]] if i < len(chosen) else rows[held_out[i - len(chosen)]]
                 for j in range(size):
                     z[i, j] = source_row[j] - middle[j]
-            _fit_fold(z, chosen, targets, alphas, fit_intercept, found[center], edges[fold])
+            _fit_fold(
+                z, chosen, targets, alphas, fit_intercept, found[center], edges[fold], primal, dual, several
+            )
 
 
 @inner
-def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
+def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first, primal, dual, several):
     """All targets of one fold, the strength of the penalty chosen where there are several."""
     n_train, n_alphas = len(chosen), len(alphas)
     n_permutations, n_columns = targets.shape[0], targets.shape[1]
@@ -195,32 +229,30 @@ def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
     level = np.zeros((n_permutations, n_columns))
     for permutation in range(n_permutations):
         for column in range(n_columns):
+            source, own = targets[permutation, column], y[permutation, column]
+            total = 0.0
             for i in range(n_train):
-                y[permutation, column, i] = targets[permutation, column, chosen[i]]
+                own[i] = source[chosen[i]]
+                total += own[i]
             if fit_intercept:
-                level[permutation, column] = y[permutation, column].sum() / n_train
-                y[permutation, column] -= level[permutation, column]
-    size, is_dual = z.shape[1], z.shape[1] + 1 >= n_train
-    base = np.dot(z[:n_train], z.T) if is_dual else _scatter(z, n_train)
-    across = np.empty((0, 0)) if is_dual else z.T.copy()
-    sums = np.zeros((n_permutations, n_columns, 0 if is_dual else size))
-    if not is_dual:
-        for permutation in range(n_permutations):
-            for column in range(n_columns):
-                _add_rows(sums[permutation, column], z, y[permutation, column], n_train)
-    for k in range(n_alphas):
-        if is_dual:
-            left = _fit_dual(base, y, alphas[k], predicted[k], fit_intercept, n_alphas > 1)
-        else:
+                level[permutation, column] = total / n_train
+                for i in range(n_train):
+                    own[i] -= total / n_train
+    is_dual = _is_dual(z.shape[1], n_train)
+    if dual is not None and is_dual:
+        products = np.dot(z[:n_train], z.T)
+        for k in range(n_alphas):
+            left = _fit_dual(products, y, alphas[k], predicted[k], fit_intercept, several)
+            if several is not None:
+                _add_errors(error[k], y, predicted[k], left)
+    if primal is not None and not is_dual:
+        scatter, across, sums = _sums(z, y, n_train)
+        for k in range(n_alphas):
             left = _fit_primal(
-                base, across, sums, n_train, alphas[k], predicted[k], fit_intercept, n_alphas > 1
+                scatter, across, sums, n_train, alphas[k], predicted[k], fit_intercept, several
             )
-        if n_alphas > 1:
-            for i in range(n_train):
-                for permutation in range(n_permutations):
-                    for column in range(n_columns):
-                        residual = y[permutation, column, i] - predicted[k, permutation, column, i]
-                        error[k, permutation] += (residual / left[i]) ** 2
+            if several is not None:
+                _add_errors(error[k], y, predicted[k], left)
     for permutation in range(n_permutations):
         best = 0
         for k in range(1, n_alphas):
@@ -233,12 +265,29 @@ def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first):
 
 
 @inner
-def _scatter(z, n_train):
-    """Upper triangle of the training samples' scatter matrix."""
-    size = z.shape[1]
-    matrix = np.zeros((size, size))
+def _add_errors(error, y, predicted, left):
+    """Add squared errors of training samples, each as if it had been left out, to those of the permutations."""
+    for i in range(len(left)):
+        for permutation in range(len(error)):
+            for column in range(y.shape[1]):
+                residual = y[permutation, column, i] - predicted[permutation, column, i]
+                error[permutation] += (residual / left[i]) ** 2
+
+
+@inner
+def _sums(z, y, n_train):
+    """Upper triangle of the training part's scatter matrix; all samples as voxels x samples; products with targets."""
+    size, n_permutations, n_columns = z.shape[1], y.shape[0], y.shape[1]
+    matrix, across = np.zeros((size, size)), np.empty((size, len(z)))
     add_outer_products(matrix, z, np.arange(n_train), np.ones(n_train), n_train, size)
-    return matrix
+    for i in range(len(z)):
+        for j in range(size):
+            across[j, i] = z[i, j]
+    sums = np.zeros((n_permutations, n_columns, size))
+    for permutation in range(n_permutations):
+        for column in range(n_columns):
+            _add_rows(sums[permutation, column], z, y[permutation, column], n_train)
+    return matrix, across, sums
 
 
 @inner
@@ -269,10 +318,11 @@ def _substitute(upper, rows):
 
 
 @inner
-def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept, wants_leverage):
+def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept, several):
     """Predictions of all samples, and of each training sample one minus its leverage.
 
     ``across`` holds all samples as voxels x samples, ``sums`` the products of the training part with each target.
+    Leverages are wanted where the penalty has several strengths to choose from.
     """
     size = len(across)
     work, weights = scatter.copy(), np.empty(size)
@@ -286,8 +336,11 @@ def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept,
             solve_factored(work, weights, size)
             _add_rows(predicted[permutation, column], across, weights, size)
     left = np.full(n_train, 1.0 - 1.0 / n_train if fit_intercept else 1.0)
-    if wants_leverage:
-        rows = across[:, :n_train].copy()
+    if several is not None:
+        rows = np.empty((size, n_train))
+        for j in range(size):
+            for i in range(n_train):
+                rows[j, i] = across[j, i]
         _substitute(work, rows)
         for j in range(size):
             for i in range(n_train):
@@ -296,31 +349,37 @@ def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept,
 
 
 @inner
-def _fit_dual(products, y, alpha, predicted, fit_intercept, wants_leverage):
+def _fit_dual(products, y, alpha, predicted, fit_intercept, several):
     """As :func:`_fit_primal`, from inner products of all samples (columns) with those of the training part.
 
     Centred samples leave the direction of the ones to the penalty alone, and its share would drown the leverages.
     Targets are centred too, so a weight of that direction changes no prediction: it is given that of a sample.
     """
     n_train = y.shape[2]
-    work, weights = products[:, :n_train].copy(), np.empty(n_train)
-    ones = np.trace(work) / n_train if fit_intercept else 0.0
+    work, weights, trace = np.empty((n_train, n_train)), np.empty(n_train), 0.0
+    for i in range(n_train):
+        trace += products[i, i]
+    ones = trace / n_train if fit_intercept else 0.0
     for i in range(n_train):
         for j in range(n_train):
-            work[i, j] += ones
+            work[i, j] = products[i, j] + ones
         work[i, i] += alpha
     factor(work, n_train)
     for permutation in range(y.shape[0]):
         for column in range(y.shape[1]):
-            weights[:] = y[permutation, column]
+            for i in range(n_train):
+                weights[i] = y[permutation, column, i]
             solve_factored(work, weights, n_train)
             _add_rows(predicted[permutation, column], products, weights, n_train)
     left = np.ones(n_train)
-    if wants_leverage:
+    if several is not None:
         # The diagonal of alpha times the inverse: the squares of a column of the factor's inverse.
-        inverse = np.eye(n_train)
+        inverse, rest = np.zeros((n_train, n_train)), 0.0
+        if fit_intercept:
+            rest = -alpha / (n_train * (alpha + ones * n_train))
+        for i in range(n_train):
+            inverse[i, i], left[i] = 1.0, rest
         _substitute(work, inverse)
-        left[:] = -alpha / (n_train * (alpha + ones * n_train)) if fit_intercept else 0.0
         for j in range(n_train):
             for i in range(n_train):
                 left[i] += alpha * inverse[j, i] * inverse[j, i]

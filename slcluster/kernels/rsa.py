@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from slcluster.errors import InputError
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.correlation import unit_patterns
 from slcluster.kernels.crossnobis import crossnobis
 from slcluster.kernels.moments import class_moments, less_first_sample
@@ -168,7 +168,7 @@ def _dissimilarities(
     return matrices
 
 
-@compiled
+@entry
 def _all_spheres(
     centred,
     y,
@@ -207,7 +207,7 @@ def _all_spheres(
         _pairwise(patterns, is_correlation, matrices[center, permutation])
 
 
-@compiled
+@inner
 def _pairwise(patterns, is_correlation, into):
     """Euclidean distances between patterns; of patterns about their mean and of length 1, 1 - r."""
     n_classes, p = patterns.shape
@@ -228,7 +228,7 @@ def _pairwise(patterns, is_correlation, into):
             pair += 1
 
 
-@compiled
+@entry
 def _compare(matrices, units, by_rank, into):
     """Correlation of each dissimilarity matrix, or its ranks, with each model."""
     n_pairs = matrices.shape[2]
@@ -249,7 +249,7 @@ def _compare(matrices, units, by_rank, into):
                 into[center, permutation, model] = product / np.sqrt(length)
 
 
-@compiled
+@inner
 def _mean_ranks(values):
     """Ranks from 1; equal values share the mean of theirs."""
     order, ranks = np.argsort(values, kind="mergesort"), np.empty(len(values))

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, compiled, inner
+from slcluster.kernels.cholesky import add_outer_products
+from slcluster.kernels.compiling import compiled, inner
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.moments import samples_of
 

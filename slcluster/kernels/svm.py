@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from slcluster.kernels.centring import as_rows, centred, regulariser
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import entry, only_if
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.spheres import Spheres
@@ -115,19 +115,19 @@ def squared_hinge_svm(
         n_unconverged,
     )
 
-    def fit(centers: np.ndarray, way: bool | None) -> np.ndarray:
+    def fit(centers: np.ndarray, *, by_dual: bool) -> np.ndarray:
         """Those of the centers that one way did not bring to the optimum. Compiled only where some sphere takes it."""
         if len(centers):
-            _some_spheres(centers, *arguments, way)
+            _some_spheres(centers, *arguments, only_if(not by_dual), only_if(by_dual))
         return centers[n_unconverged[centers].any(axis=(1, 2))]
 
     n_train = min(map(len, train))
     is_dual = spheres.sizes() + 1 > _DUAL_FROM * n_train
-    left_by_primal = fit(np.flatnonzero(~is_dual), None)
-    left_by_dual = fit(np.flatnonzero(is_dual), True)
-    fit(left_by_primal, True)
+    left_by_primal = fit(np.flatnonzero(~is_dual), by_dual=False)
+    left_by_dual = fit(np.flatnonzero(is_dual), by_dual=True)
+    fit(left_by_primal, by_dual=True)
     # With more voxels than samples, coefficients are all that there is to know.
-    fit(left_by_dual[spheres.sizes()[left_by_dual] < n_train], None)
+    fit(left_by_dual[spheres.sizes()[left_by_dual] < n_train], by_dual=False)
     is_empty = spheres.sizes() == 0
     prediction = (decision[..., 0] > 0).astype(np.int64) if n_problems == 1 else decision.argmax(axis=-1)
     prediction[is_empty] = -1
@@ -153,7 +153,7 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
     return np.stack([weights, np.ones_like(weights)], axis=-1)
 
 
-@compiled
+@entry
 def _some_spheres(
     centers,
     bold,
@@ -168,9 +168,10 @@ def _some_spheres(
     scaling,
     decision,
     n_unconverged,
+    primal,
     dual,
 ):
-    """Decisions of these centers, by the primal where ``dual`` is None: the compiler then leaves the other out."""
+    """Decisions of these centers, in the one way that is wanted: see :mod:`slcluster.kernels.compiling`."""
     n_samples, n_folds, n_problems = bold.shape[1], len(edges) - 1, decision.shape[3]
     y, cost, work = np.empty(n_samples), np.empty(n_samples), np.empty((n_samples, n_samples))
     # The dual's guess of the set inside the margin: that of the sphere before.
@@ -180,14 +181,14 @@ def _some_spheres(
         if len(columns) == 0:
             continue
         x, mean = centred(bold, means, columns)
-        if dual is None:
+        size = 1
+        if primal is not None:
             rows = as_rows(x, scaling > 0.0)
             size = rows.shape[1]
             penalty = np.empty((size, size))
             regulariser(penalty, mean, scaling)
-        else:
+        if dual is not None:
             gram, edge, kappa = inner_products(x, mean, scaling)
-            size = 1
         n_unconverged[center] = 0
         for permutation in range(len(targets)):
             for problem in range(n_problems):
@@ -204,9 +205,10 @@ def _some_spheres(
                             is_own = targets[permutation, i] == own
                             y[i] = 1.0 if is_own else -1.0
                             cost[i] = 2.0 * (weights[0] if is_own else weights[1])
-                        if dual is None:
+                        if primal is not None:
                             start(matrix, right, inside, mean, scaling)
-                    if dual is None:
+                    is_optimum = False
+                    if primal is not None:
                         is_optimum = fit_primal(
                             x,
                             rows,
@@ -222,8 +224,8 @@ def _some_spheres(
                             f,
                             v,
                         )
-                    else:
-                        guessed, is_optimum = guess[permutation, problem, fold], False
+                    if dual is not None:
+                        guessed = guess[permutation, problem, fold]
                         for _ in range(2):
                             if (
                                 not is_optimum

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, factor, fma, inner, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.margins import (
     CLIMB,
     DESCENT,
@@ -15,7 +16,7 @@ from slcluster.kernels.margins import (
     count_misplaced,
     step_length,
 )
-from slcluster.kernels.vectors import add_multiples
+from slcluster.kernels.vectors import add_multiples, fma
 
 __all__ = ["fit_dual", "inner_products"]
 

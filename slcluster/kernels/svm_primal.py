@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.kernels.centring import regulariser
-from slcluster.kernels.cholesky import add_outer_products, factor, inner, solve_factored
+from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.margins import (
     CLIMB,
     DESCENT,

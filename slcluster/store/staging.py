@@ -14,7 +14,10 @@ from typing import Any
 from slcluster.errors import InputError, StoreError, StorePathError, cannot_write, one_line
 from slcluster.store.metadata import is_ours
 
-__all__ = ["Staging", "check_target", "refuse_inside_store", "sweep_abandoned"]
+__all__ = ["Staging", "check_target", "is_staging", "refuse_inside_store", "sweep_abandoned"]
+
+#: How the name of a folder ends that is not, or no longer, in its target's place.
+_TOKEN = r"\.[0-9a-f]{8}\.(partial|replaced)"
 
 
 def as_path(path: Any, what: str) -> Path:
@@ -138,9 +141,14 @@ class Staging:
         return cannot_write(self.target, error, after=" (nothing was left behind)")
 
 
+def is_staging(folder: Path) -> bool:
+    """Whether a folder is, by its name, a store that is being written, or one that is being replaced."""
+    return re.search(rf"{_TOKEN}$", folder.name) is not None
+
+
 def _sweep(target: Path) -> None:
     """Remove what dead writers of this target left; put back a store that one had just moved aside."""
-    left = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.(partial|replaced)")
+    left = re.compile(re.escape(target.name) + _TOKEN)
     for folder in sorted(target.parent.iterdir()):
         match = left.fullmatch(folder.name)
         if match is None or folder.is_symlink() or not folder.is_dir():

@@ -203,16 +203,22 @@ def read_window(
     try:
         made = _made(path)
         bold, scale, offset = _bold(name, *made)
+    except MemoryError:
+        raise
     except Exception as error:
         raise _unreadable(StoreError, path, window, error) from error
     try:
         values = np.asarray(bold[(*window, samples if samples is not None else slice(None))])
+    except MemoryError:
+        raise
     except Exception as error:
         # zarr raises ValueError, RuntimeError or OSError, as the codec that notices the damage pleases.
         raise _unreadable(ChunkError, path, window, error) from error
     try:
         # Written again while it was read: voxels of two stores, or zeros in between.
         is_meant = (digest is None or _digest(name, *made) == digest) and _made(path) == made
+    except MemoryError:
+        raise
     except Exception as error:
         raise _unreadable(StoreError, path, window, error) from error
     if not is_meant:

@@ -103,6 +103,13 @@ def test_workers_retire_before_the_walltime() -> None:
         assert 0 < lifetime - stagger < lifetime + stagger < walltime
 
 
+@pytest.mark.parametrize("folder", ["a b", "a\ntouch x\n#", "a'b", "%j", "$(id)", "a;b"])
+def test_a_folder_of_logs_that_no_job_script_holds(folder: str) -> None:
+    profile = load_profile(SCRIPTS / "slurm.yaml").model_copy(update={"log_directory": f"/shared/{folder}"})
+    with pytest.raises(InputError, match="cannot stand in a job script, as the folder of logs must"):
+        make_job(profile)
+
+
 @pytest.mark.parametrize("spec", ["local", "tcp://127.0.0.1:8786"])
 def test_what_has_no_job_script(spec: str) -> None:
     with pytest.raises(InputError, match=f"{spec} submits no batch job"):

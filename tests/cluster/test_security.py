@@ -88,6 +88,10 @@ def test_each_run_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert first.folder.parent == second.folder.parent == tmp_path / "home" / "tls"
     assert first.authority.read_bytes() != second.authority.read_bytes()
     assert not left_behind.folder.exists(), "expired, of a run that was killed"
+    first.authority.write_text("")  # as a full disk leaves it
+    (first.folder.parent / "run-x").mkdir()
+    (first.folder.parent / "run-x" / "ca.pem").symlink_to("gone")
+    assert issue_for_run().folder.exists()
     with pytest.raises(InputError, match="holds credentials already; give each run a folder of its own"):
         issue_credentials(first.folder)
 

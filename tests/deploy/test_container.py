@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import time
 import tomllib
@@ -102,6 +103,22 @@ def test_nothing_listens_without_certificates(role: str, tmp_path: Path) -> None
     refused = call(role, env=environment(tmp_path / "none"))
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"slcluster: error: no certificates in {tmp_path / 'none'}; ")
+
+
+@pytest.mark.parametrize(
+    ("words", "is_asked"),
+    [
+        ("/usr/bin/python3 /usr/bin/dask scheduler --port 8786", True),
+        ("/usr/bin/python3 /usr/bin/dask worker --nthreads 1 tls://scheduler:8786", False),
+        ("/usr/bin/python3 /usr/bin/slcluster searchlight --cluster tls://scheduler:8786", False),
+    ],
+)
+def test_the_scheduler_alone_is_asked_for_its_health(words: str, is_asked: bool, tmp_path: Path) -> None:
+    """The line of the script that decides, on the command lines that such containers have."""
+    (tmp_path / "cmdline").write_text(words.replace(" ", "\0") + "\0")
+    (line,) = re.findall(r"^ *(tr .*) \|\| exit 0$", ENTRYPOINT.read_text(), re.MULTILINE)
+    line = line.replace("/proc/1/cmdline", shlex.quote(str(tmp_path / "cmdline")))
+    assert (subprocess.run(["/bin/sh", "-c", line], check=False).returncode == 0) == is_asked
 
 
 def test_other_words_are_commands_of_slcluster(tmp_path: Path) -> None:

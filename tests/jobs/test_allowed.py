@@ -127,6 +127,31 @@ def test_no_folder_of_pickled_steps(tmp_path: Path) -> None:
         estimators.rebuild({"class": "sklearn.pipeline.Pipeline", "params": params})
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        ("GridSearchCV", "param_grid", {"memory": ["HERE"]}),
+        ("GridSearchCV", "param_grid", [{"svm__C": [1]}, {"steps__memory": ["HERE"]}]),
+        ("RandomizedSearchCV", "param_distributions", {"memory": ["HERE"]}),
+    ],
+)
+def test_no_folder_of_pickled_steps_through_a_search(
+    kind: str, name: str, values: Any, tmp_path: Path
+) -> None:
+    pipeline = {
+        "class": "sklearn.pipeline.Pipeline",
+        "params": {"steps": [["svm", {"class": "sklearn.svm.SVC"}]]},
+    }
+    search = {"class": f"sklearn.model_selection.{kind}", "params": {"estimator": pipeline, name: values}}
+    with pytest.raises(InputError, match="must not name a folder of cached steps"):
+        load_job(written(tmp_path, f"estimator: {search}"))
+    with pytest.raises(InputError, match="must not name a folder of cached steps"):
+        estimators.rebuild(search)
+    as_kept = {**search, "params": {**search["params"], name: {"items": [["memory", ["HERE"]]]}}}
+    with pytest.raises(InputError, match="must not name a folder of cached steps"):
+        estimators.rebuild(as_kept)
+
+
 # --- paths
 
 TRAPS = ["../x", "/abs", "a/b", "a\0b", "x" * 300, "", ".", "..", ".hidden", "-rf", "sub\n01", "süß"]
@@ -164,7 +189,11 @@ def test_links_do_not_lead_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["store", "mask", "out", "export", "process_mask"])
 def test_paths_that_no_file_system_has(key: str, tmp_path: Path) -> None:
-    for path, message in ((r"a\0b", "holds a NUL character"), ("x" * 300, "longer than 255 bytes")):
+    for path, message in (
+        (r"a\0b", "holds a control character"),
+        (r"a\nb", "holds a control character"),
+        ("x" * 300, "longer than 255 bytes"),
+    ):
         text = f'store: s.zarr\nradius_mm: 3\n{key}: "{path}"\n'
         job = tmp_path / "job.yaml"
         job.write_text(text.partition("\n")[2] if key == "store" else text)

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from slcluster.errors import BlockError
+from slcluster.jobs import coordinator
 from slcluster.jobs.coordinator import lead
 from slcluster.jobs.folder import RunFolder
+from slcluster.jobs.submission import cancel
 
 _NOTING = '#!/bin/sh\necho "{name} $*" >> {folder}/asked\n{rest}\n'
 
@@ -90,6 +92,29 @@ def test_cancelled_in_mid_run(run: RunFolder) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         lead(run, cancelled)
+    assert asked(run)[-1] == "scancel 13"
+    assert run.coordinator()["outcome"] == "cancelled"
+
+
+def test_cancelled_from_where_the_queue_cannot_be_asked(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its coordinator hears of it all the same, and tells itself to stop, once."""
+    monkeypatch.setattr(coordinator, "_REPORT_S", 0.1)
+    monkeypatch.setattr(coordinator, "_SIGNAL_S", 0.2)
+
+    def cancelled() -> None:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("PATH", "")
+            assert cancel(run.out) == []
+        try:
+            time.sleep(300)
+        finally:
+            time.sleep(1)  # puts things in order
+
+    with pytest.raises(KeyboardInterrupt):
+        lead(run, cancelled)
+    assert "Slurm cannot be asked for job 12 from here (no squeue here): it ends by itself" in caplog.text
     assert asked(run)[-1] == "scancel 13"
     assert run.coordinator()["outcome"] == "cancelled"
 

@@ -120,6 +120,9 @@ def test_changes_win_and_their_paths_start_here(tmp_path: Path, monkeypatch: pyt
     job = load_job(path, out="b.zarr", radius_mm="4", store=["x.zarr", "y.zarr"])
     assert (job.out, job.radius_mm, job.cv) == (tmp_path / "b.zarr", 4.0, 3)
     assert job.store == [tmp_path / "x.zarr", tmp_path / "y.zarr"]
+    assert load_job(path, cluster="slurm.yaml").cluster == str(tmp_path / "slurm.yaml")
+    for cluster in ("slurm", "tcp://127.0.0.1:8786"):
+        assert load_job(path, cluster=cluster).cluster == cluster
 
 
 @pytest.mark.parametrize(

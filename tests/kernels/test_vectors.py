@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from slcluster.kernels.cholesky import compiled
+from slcluster.kernels.compiling import compiled
 from slcluster.kernels.vectors import add_multiples, dot, fma
 
 

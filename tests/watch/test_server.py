@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import numpy as np
 import psutil
@@ -205,6 +207,24 @@ def test_the_command(watching: subprocess.Popen[str], finished: Path, serve: Ser
     watching.send_signal(signal.SIGINT)
     _, stderr = watching.communicate(timeout=300)
     assert (watching.returncode, stderr) == (0, "")
+
+
+def test_the_command_shows_a_folder_with_a_damaged_result(finished: Path, tmp_path: Path) -> None:
+    """And no store that is being written."""
+    results = tmp_path / "results"
+    for name in ("good.zarr", "bad.zarr", "new.zarr.0a1b2c3d.partial"):
+        shutil.copytree(finished, results / name)
+    (results / "bad.zarr" / "digest.json").unlink()
+    words = command("watch", results, "--port", 0)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            with urlopen(f"{address}results.json", timeout=60) as answer:
+                shown = {Path(line["path"]).name for line in json.load(answer)["results"]}
+        finally:
+            process.kill()
+    assert shown == {"good.zarr", "bad.zarr"}
 
 
 def test_the_command_refuses_what_is_no_result(subject: Path, tmp_path: Path) -> None:
