@@ -36,7 +36,7 @@ _OPTIONS: dict[str, Any] = {
 compiled: Any = njit(**_OPTIONS)
 
 #: The same for what only compiled functions call. Without a way in from Python it compiles sooner.
-inner: Any = njit(**_OPTIONS, no_cpython_wrapper=True)
+inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True}))
 
 #: Longest wait for another process. One that is frozen holds its lock and compiles nothing.
 _PATIENCE_S = 120.0
