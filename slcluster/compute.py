@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import sys
 import threading
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +72,26 @@ class _OneThread:
 
 
 _ONE_THREAD = _OneThread()
+
+#: Of glibc's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+#: Larger arrays go back to the system at once, and so does more free memory than this in one piece.
+_KEPT_ARRAY_BYTES, _KEPT_BYTES = 4 * 2**20, 16 * 2**20
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Let this process keep some MB that it freed, where Dask's nanny told it to keep 64 kB.
+
+    Every sphere needs the same arrays again. From 128 kB on each would be new pages from the system, for which
+    kernels of large spheres then wait as long as for the arithmetic.
+    """
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ and sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # another C library than glibc
+            allocator = ctypes.CDLL(None)
+            allocator.mallopt(_M_MMAP_THRESHOLD, _KEPT_ARRAY_BYTES)
+            allocator.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class BlockScores(NamedTuple):
@@ -137,6 +160,7 @@ def score_centers(
         An estimator or measure failed; ``may_pass`` where its error is of a disk or a network.
     MemoryError
     """
+    _keep_freed_memory()
     design, geometry = plan.design, plan.geometry
     mask = geometry.mask[window]
     span = design.read_span(plan.detrend)

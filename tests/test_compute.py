@@ -65,6 +65,37 @@ def test_libraries_have_one_thread_inside_a_block_and_theirs_again_after_it(tmp_
     assert found["after"] == found["before"]
 
 
+#: Pages that one block of large spheres takes from the system, once all is compiled.
+PAGES = """
+import resource
+import numpy as np, slcluster as slc
+from slcluster.compute import score_centers
+
+ds = slc.simulate(shape=(9, 9, 9), n_runs=12, n_informative=1, seed=0)
+ds = slc.select(ds, conditions=["face", "house"])
+plan = slc.plan(ds, n_voxels=200, estimator="ridge_classifier", cv=2)
+samples, window = ds["bold"].values, tuple(slice(0, size) for size in ds["bold"].shape[:3])
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    score_centers(plan, plan.geometry.centers_ijk[:40], samples, window, name="block 0")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+pages()
+print(pages())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_a_worker_keeps_the_memory_that_the_next_sphere_needs_again(tmp_path: Path) -> None:
+    """Dask's nannies tell their workers to give all back; 40 spheres of 200 voxels then took 17,000 pages."""
+    env = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
+    words = [sys.executable, "-c", PAGES]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 5000
+
+
 @pytest.fixture(scope="module")
 def ds() -> xr.Dataset:
     return noise_dataset(affine=OBLIQUE)
