@@ -16,10 +16,18 @@ from pathlib import Path
 
 from slcluster.errors import StoreError
 
-__all__ = ["DIGEST_NAME", "check_digest", "check_files", "find_damages", "subject_digest", "write_digest"]
+__all__ = [
+    "DIGEST_NAME",
+    "METADATA",
+    "check_digest",
+    "check_files",
+    "find_damages",
+    "subject_digest",
+    "write_digest",
+]
 
 DIGEST_NAME = "digest.json"
-_METADATA = "zarr.json"
+METADATA = "zarr.json"
 _FIX = "restore it from a copy, or ingest again with overwrite=True"
 
 
@@ -155,16 +163,17 @@ def _document(digest: str, sizes: dict[str, int]) -> bytes:
 
 def _metadata_sha256(path: Path) -> str:
     total = hashlib.sha256()
-    for name in _files(path):
-        if _is_metadata(name):
-            content = (path / name).read_bytes()
-            # Lengths keep the borders between names and contents unambiguous.
-            total.update(f"{len(name.encode())}:{len(content)}:".encode() + name.encode() + content)
+    # Of the group and its arrays, which are one level below. Not by a walk: a result has files for every block.
+    files = (*path.glob(METADATA), *path.glob(f"*/{METADATA}"))
+    for name in sorted(file.relative_to(path).as_posix() for file in files):
+        content = (path / name).read_bytes()
+        # Lengths keep the borders between names and contents unambiguous.
+        total.update(f"{len(name.encode())}:{len(content)}:".encode() + name.encode() + content)
     return total.hexdigest()
 
 
 def _is_metadata(name: str) -> bool:
-    return name.rsplit("/", 1)[-1] == _METADATA
+    return name.rsplit("/", 1)[-1] == METADATA
 
 
 def _files(path: Path) -> Iterator[str]:

@@ -105,3 +105,14 @@ def test_files_of_others_beside_it_do_not_matter(store: Path, copy: Path) -> Non
     (copy / ".DS_Store").write_bytes(b"finder")
     (copy / "notes.txt").write_text("looks good")
     assert subject_digest(copy) == subject_digest(store)
+
+
+def test_metadata_are_found_without_a_walk(store: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result has files for every block; on a network file system each look would cost a request."""
+
+    def walk(*_: object) -> None:
+        raise AssertionError("every file was looked at")
+
+    digest = subject_digest(store)
+    monkeypatch.setattr(Path, "rglob", walk)
+    assert check_digest(copy) == digest
