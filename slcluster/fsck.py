@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slcluster.durable import resume
-from slcluster.errors import StorePathError, one_line
+from slcluster.errors import StorePathError
 from slcluster.progress import Listener, Progress, Step, listener
 from slcluster.schema import RESULT, SUBJECT
 from slcluster.store.checking import (
@@ -20,7 +20,14 @@ from slcluster.store.checking import (
 )
 from slcluster.store.lease import Lease, is_dead, read_lease
 from slcluster.store.metadata import is_ours, root_attrs
-from slcluster.store.result import BLOCK_ARRAYS, block_files, is_result_finished, sweep_result
+from slcluster.store.result import (
+    BLOCK_ARRAYS,
+    BlockReader,
+    block_files,
+    forget_damaged,
+    is_result_finished,
+    sweep_result,
+)
 from slcluster.store.staging import sweep_abandoned
 
 __all__ = ["StoreCheck", "fsck"]
@@ -43,6 +50,8 @@ class StoreCheck:
         What is not as it was written, one line each.
     blocks : tuple of int
         Of a result: blocks to compute again.
+    is_finished : bool
+        Whether all of it was there once.
     partial : tuple of str
         What interrupted writers left. Harmless.
     holder : str or None
@@ -57,6 +66,7 @@ class StoreCheck:
     n_bytes: int
     damages: tuple[str, ...]
     blocks: tuple[int, ...]
+    is_finished: bool
     partial: tuple[str, ...]
     holder: str | None
     remedy: str
@@ -95,8 +105,9 @@ def fsck(
     ----------
     path : path
     repair : bool
-        Of a result: compute damaged blocks again, through :func:`slcluster.resume`'s machinery. Of both: remove
-        what interrupted writers left. A subject store cannot be repaired: it says what to ingest again.
+        Of a finished result: compute damaged blocks again, as :func:`slcluster.searchlight.resume` does. Of an
+        unfinished one: remove them; they are computed when it goes on. Of all: remove what interrupted writers
+        left. A subject store cannot be repaired: it says what to ingest again.
     client : distributed.Client, optional
         Cluster to repair on.
     progress : None, True or callable
@@ -130,7 +141,9 @@ def fsck(
     if check.kind == RESULT.kind:
         with Lease(path):
             sweep_result(path)
-        if check.blocks:
+            if not check.is_finished:
+                forget_damaged(path, check.blocks)
+        if check.blocks and check.is_finished:
             resume(path, client=client, progress=progress)
     sweep_abandoned(path)
     return _check(path, tell)
@@ -140,11 +153,10 @@ def _check(path: Path, tell: Listener) -> StoreCheck:
     if not path.is_dir() or not is_ours(path):
         raise StorePathError(f"{path} is not a slcluster store; expected a subject store or a result")
     attrs, held, partial = root_attrs(path), read_lease(path), tuple(find_partial(path))
-    damages = check_metadata(path)
-    checks, problems = _chunks(path, tell)
-    damages += problems
+    damages, checks = check_metadata(path), _chunks(path, tell)
     # Where the metadata are damaged the kind is told by what results alone have.
     is_result = attrs.get("slcluster") == RESULT.kind or (path / "center_ijk").is_dir()
+    is_finished = not is_result or is_result_finished(path)
     blocks: tuple[int, ...] = ()
     if is_result:
         of_blocks, others = {}, list(damages)
@@ -153,7 +165,7 @@ def _check(path: Path, tell: Listener) -> StoreCheck:
         others += [f"{one.file}: {one.damage}" for one in checks if one.damage and not _is_of_block(one.file)]
         blocks = tuple(of_blocks)
         damages = [*others, *of_blocks.values()]
-        remedy = _result_remedy(path, bool(others), len(blocks))
+        remedy = _result_remedy(path, bool(others), len(blocks), is_finished)
     else:
         damages += [_subject_damage(path, one) for one in checks if one.damage]
         remedy = _subject_remedy(path, attrs) if damages else ""
@@ -164,26 +176,23 @@ def _check(path: Path, tell: Listener) -> StoreCheck:
         n_bytes=sum(one.n_bytes for one in checks),
         damages=tuple(damages),
         blocks=blocks,
+        is_finished=is_finished,
         partial=partial,
         holder=None if not held or is_dead(held) else f"process {held['pid']} on {held['host']}",
         remedy=remedy,
     )
 
 
-def _chunks(path: Path, tell: Listener) -> tuple[list[ChunkCheck], list[str]]:
-    """Every chunk, and what kept the rest from being looked at."""
+def _chunks(path: Path, tell: Listener) -> list[ChunkCheck]:
     checks: list[ChunkCheck] = []
     total, every = n_chunk_files(path), 100
     tell(Step(f"fsck {path.name}", 0, total, "chunk"))
-    try:
-        for check in check_chunks(path):
-            checks.append(check)
-            if len(checks) % every == 0:
-                tell(Step(f"fsck {path.name}", len(checks), total, "chunk"))
-    except Exception as error:  # metadata that zarr cannot make sense of
-        return checks, [f"its metadata cannot be read: {one_line(error)}"]
+    for check in check_chunks(path):
+        checks.append(check)
+        if len(checks) % every == 0:
+            tell(Step(f"fsck {path.name}", len(checks), total, "chunk"))
     tell(Step(f"fsck {path.name}", total, total, "chunk"))
-    return checks, []
+    return checks
 
 
 def _is_of_block(file: str) -> bool:
@@ -193,27 +202,31 @@ def _is_of_block(file: str) -> bool:
 def _block_damages(path: Path, checks: list[ChunkCheck]) -> dict[int, str]:
     """Blocks to compute again, and why. Before a result is finished a block that is not there is none of them."""
     seen = {one.file: one.damage for one in checks}
-    is_finished, found = is_result_finished(path), {}
+    reader, is_finished, found = BlockReader(path), is_result_finished(path), {}
     for number, files in enumerate(block_files(path)):
         bad = [f"{file}: {seen[file]}" for file in files if seen.get(file)]
         lost = [f"{file} is lost" for file in files if file not in seen]
+        if not bad and not lost and reader.read(number) is None:
+            bad = ["a chunk of another array is in its place"]
         if bad or (lost and is_finished):
             found[number] = f"block {number}: {'; '.join(bad + lost)}"
     return found
 
 
-def _result_remedy(path: Path, is_lost: bool, n_blocks: int) -> str:
+def _result_remedy(path: Path, is_lost: bool, n_blocks: int, is_finished: bool) -> str:
     if is_lost:
         return "its plan is damaged: restore it from a copy, or compute it again under another name"
-    if n_blocks:
-        blocks = "1 block" if n_blocks == 1 else f"{n_blocks} blocks"
+    if not n_blocks:
+        return ""
+    blocks = "1 block" if n_blocks == 1 else f"{n_blocks} blocks"
+    if is_finished:
         return f"to compute {blocks} again: slcluster fsck --repair {path}"
-    return ""
+    return f"{blocks} will be computed again when it goes on: slcluster resume {path}"
 
 
 def _subject_damage(path: Path, check: ChunkCheck) -> str:
     text = f"{check.file}: {check.damage}"
-    if check.file.startswith("bold/"):
+    if check.file.startswith("bold/c/"):
         first, last = samples_of_shard(path, check.file)
         text += f" (samples {first} to {last - 1})"
     return text

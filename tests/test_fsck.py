@@ -152,6 +152,49 @@ def test_damaged_and_lost_blocks_are_computed_again(here: Path) -> None:
     assert rewritten <= {"3", "5"}
 
 
+def test_a_chunk_of_another_array_is_found_and_repaired(here: Path) -> None:
+    """Its checksum holds, and no reader takes it."""
+    out = here / "maps.zarr"
+    before = slc.open_result(out)
+    shutil.copy(out / "n_unconverged" / "c" / "3" / "0", out / "score" / "c" / "3" / "0" / "0")
+    check = slc.fsck(out)
+    assert check.damages == ("block 3: a chunk of another array is in its place",)
+    assert slc.fsck(out, repair=True).is_sound
+    assert same(slc.open_result(out), before)
+
+
+def test_files_of_others_are_no_chunks(here: Path) -> None:
+    for store, array in (("sub-01.zarr", "bold/c/0/0/0"), ("maps.zarr", "score/c/0")):
+        before = slc.fsck(here / store)
+        for name in (".nfs000000001", ".DS_Store"):
+            (here / store / array / name).touch()
+        (here / store / "notes" / "c").mkdir(parents=True)
+        (here / store / "notes" / "c" / "0").touch()
+        assert slc.fsck(here / store) == before
+
+
+def test_an_array_that_cannot_be_opened_does_not_hide_the_others(here: Path) -> None:
+    store = here / "sub-01.zarr"
+    (store / "affine" / "zarr.json").write_text("{")
+    _flip(store / "mean" / "c" / "0" / "0" / "0")
+    damages = slc.fsck(store).damages
+    assert any(damage.startswith("affine/zarr.json: cannot be read") for damage in damages)
+    assert any(damage.startswith("mean/c/0/0/0: its checksum") for damage in damages)
+
+
+def test_an_unfinished_result_is_repaired_without_going_on(here: Path) -> None:
+    out = here / "maps.zarr"
+    (out / FINISHED_NAME).unlink()
+    (out / "score" / "c" / "3" / "0" / "0").unlink()
+    _flip(out / "score" / "c" / "4" / "0" / "0")
+    n_done = slc.status(out).n_done
+    check = slc.fsck(out)
+    assert check.remedy == f"1 block will be computed again when it goes on: slcluster resume {out}"
+    assert slc.fsck(out, repair=True).is_sound
+    assert slc.status(out).n_done == n_done, "nothing was computed"
+    assert slc.status(out).state == "interrupted"
+
+
 def test_blocks_that_are_not_done_yet_are_no_damage(here: Path) -> None:
     out = here / "maps.zarr"
     (out / FINISHED_NAME).unlink()
@@ -206,3 +249,26 @@ def test_on_the_command_line(here: Path, stores: Path) -> None:
     assert np.isfinite(slc.open_result(here / "maps.zarr")["score"].values).sum() == 47
     done = run(cli, ["fsck", str(here / "none.zarr")])
     assert done.exit_code == 2
+
+
+def test_a_result_that_is_held_does_not_keep_others_from_repair(here: Path) -> None:
+    shutil.copytree(here / "maps.zarr", here / "a.zarr")
+    for name in ("a.zarr", "maps.zarr"):
+        _flip(here / name / "score" / "c" / "3" / "0" / "0")
+    with Lease(here / "a.zarr"):
+        done = CliRunner().invoke(cli, ["fsck", str(here), "-q", "--repair", "--workers", "1"])
+    assert done.exit_code == 1
+    assert "warning: " in done.stderr
+    assert "a.zarr is being computed by process" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("slcluster: error: 1 of 3 stores failed: ")
+    assert (done.stdout.count("sound"), done.stdout.count("DAMAGED")) == (2, 1)
+    assert slc.fsck(here / "maps.zarr").is_sound
+
+
+def test_a_damaged_result_does_not_hide_the_status_of_others(here: Path) -> None:
+    shutil.copytree(here / "maps.zarr", here / "bad.zarr")
+    (here / "bad.zarr" / "digest.json").unlink()
+    done = CliRunner().invoke(cli, ["status", str(here)])
+    assert done.exit_code == 1
+    assert "finished" in done.stdout
+    assert "bad.zarr has no digest.json" in done.stderr

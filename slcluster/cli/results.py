@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import click
 
 from slcluster.archive import results_in
 from slcluster.cli.options import common, flags_of, model_of
-from slcluster.errors import StorePathError
+from slcluster.errors import SlclusterError, StorePathError
 from slcluster.jobs import ClusterOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,29 @@ _fill = click.option(
     type=click.Choice(["nearest", "linear"]),
     help="Fill the voxels between the centers of a result with --center-spacing.",
 )
+
+
+class _Turns:
+    """Of several stores: what is wrong with one is told, and the others have their turn."""
+
+    def __init__(self, n_stores: int) -> None:
+        self._n_stores, self._failed = n_stores, list[str]()
+
+    @contextmanager
+    def of(self, path: str | Path) -> Iterator[None]:
+        try:
+            yield
+        except SlclusterError as error:
+            if self._n_stores == 1:
+                raise
+            self._failed.append(str(path))
+            log.warning("%s", error)
+
+    def end(self) -> None:
+        if self._failed:
+            raise SlclusterError(
+                f"{len(self._failed)} of {self._n_stores} stores failed: {', '.join(self._failed)}"
+            )
 
 
 @click.command(short_help="Say how far a result is.")
@@ -51,18 +75,27 @@ def status(results: tuple[str, ...], as_json: bool) -> None:
     from slcluster.jobs.situation import situation
     from slcluster.searchlight import status as how_far
 
-    for name in results:
-        run = RunFolder.beside(name)
+    runs = {name: RunFolder.beside(name) for name in results}
+    paths = {name: stores_in((name,), may_lack=run.exists) for name, run in runs.items()}
+    turns = _Turns(sum(map(len, paths.values())))
+    for name, run in runs.items():
         left = situation(run) if run.exists else None
-        for found in map(how_far, stores_in((name,), may_lack=run.exists)):
-            click.echo(json.dumps(dataclasses.asdict(found)) if as_json else found)
+        for path in paths[name]:
+            with turns.of(path):
+                found = how_far(path)
+                click.echo(json.dumps(dataclasses.asdict(found)) if as_json else found)
         if left is not None:
             click.echo(json.dumps(dataclasses.asdict(left)) if as_json else left)
+    turns.end()
 
 
 @click.command(short_help="Check every chunk of a store, and repair results.")
 @click.argument("stores", nargs=-1, required=True, metavar="STORE...")
-@click.option("--repair", is_flag=True, help="Compute damaged blocks of results again, sweep partial files.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Compute damaged blocks of finished results again, remove those of others and what interrupted writers left.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 @flags_of(ClusterOptions)
 @common
@@ -82,20 +115,21 @@ def fsck(ctx: click.Context, stores: tuple[str, ...], repair: bool, as_json: boo
     from slcluster.fsck import fsck as check
 
     paths, options = stores_in(stores, any_kind=True), model_of(ClusterOptions, flags)
-    progress = ctx.meta["progress"]
-    found = [check(path, progress=progress) for path in paths]
+    progress, turns, found = ctx.meta["progress"], _Turns(len(paths)), []
+    for path in paths:
+        with turns.of(path):
+            found.append(check(path, progress=progress))
     if repair:
         # A cluster is started where there is something to compute.
-        is_needed = any(one.blocks for one in found)
+        is_needed = any(one.blocks and one.is_finished for one in found)
         with connect(**options.connect_arguments()) if is_needed else nullcontext() as client:
-            found = [
-                check(path, repair=True, client=client, progress=progress)
-                if one.partial or not one.is_sound
-                else one
-                for path, one in zip(paths, found, strict=True)
-            ]
+            for number, one in enumerate(found):
+                if one.partial or not one.is_sound:
+                    with turns.of(one.path):
+                        found[number] = check(one.path, repair=True, client=client, progress=progress)
     for one in found:
         click.echo(json.dumps(dataclasses.asdict(one)) if as_json else one)
+    turns.end()
     if not all(one.is_sound for one in found):
         ctx.exit(1)
 

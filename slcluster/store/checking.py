@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from slcluster.errors import one_line
-from slcluster.store.digest import find_damages
+from slcluster.store.digest import METADATA, find_damages
 
 __all__ = [
     "ChunkCheck",
@@ -52,7 +52,7 @@ def check_metadata(path: Path) -> list[str]:
 
 def n_chunk_files(path: Path) -> int:
     """How many files :func:`check_chunks` will look at."""
-    return sum(1 for _ in _chunk_files(path))
+    return sum(1 for array in _arrays(path) for _ in _chunk_files(array))
 
 
 def check_chunks(path: Path) -> Iterator[ChunkCheck]:
@@ -61,19 +61,21 @@ def check_chunks(path: Path) -> Iterator[ChunkCheck]:
     A chunk's last four bytes are the CRC32C of those before. A shard has one behind every brick, and one behind the
     index of its bricks.
     """
-    n_bricks: dict[str, int | None] = {}
-    for file in _chunk_files(path):
-        array = file.relative_to(path).parts[0]
-        if array not in n_bricks:
-            n_bricks[array] = _bricks_in_shard(path / array)
-        name, count = file.relative_to(path).as_posix(), n_bricks[array]
+    for array in _arrays(path):
         try:
-            raw = file.read_bytes()
-        except OSError as error:
-            yield ChunkCheck(name, 0, f"cannot be read: {one_line(error)}")
+            n_bricks = _bricks_in_shard(array)
+        except Exception as error:  # metadata that zarr cannot make sense of
+            yield ChunkCheck(f"{array.name}/{METADATA}", 0, f"cannot be read: {one_line(error)}")
             continue
-        damage = _chunk_damage(raw) if count is None else _shard_damage(raw, count)
-        yield ChunkCheck(name, len(raw), damage)
+        for file in _chunk_files(array):
+            name = file.relative_to(path).as_posix()
+            try:
+                raw = file.read_bytes()
+            except OSError as error:
+                yield ChunkCheck(name, 0, f"cannot be read: {one_line(error)}")
+                continue
+            damage = _chunk_damage(raw) if n_bricks is None else _shard_damage(raw, n_bricks)
+            yield ChunkCheck(name, len(raw), damage)
 
 
 def find_partial(path: Path) -> list[str]:
@@ -90,12 +92,14 @@ def samples_of_shard(path: Path, file: str) -> tuple[int, int]:
     return number * step, min((number + 1) * step, bold.shape[3])
 
 
-def _chunk_files(path: Path) -> Iterator[Path]:
-    for file in [
-        *sorted(path.glob("*/c")),
-        *sorted(path.glob("*/c/**/*")),
-    ]:  # an array without axes has one, c
-        if file.is_file() and not file.name.endswith(".partial"):
+def _arrays(path: Path) -> list[Path]:
+    return sorted(file.parent for file in path.glob(f"*/{METADATA}"))
+
+
+def _chunk_files(array: Path) -> Iterator[Path]:
+    """Files that may be chunks, by their names: others leave theirs beside them (.nfs..., .DS_Store)."""
+    for file in [array / "c", *sorted(array.glob("c/**/*"))]:  # an array without axes has one, c
+        if (file.name == "c" or file.name.isdecimal()) and file.is_file():
             yield file
 
 

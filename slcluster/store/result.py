@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -39,6 +39,7 @@ __all__ = [
     "blocks_done",
     "create_result",
     "finish_result",
+    "forget_damaged",
     "is_block_done",
     "is_result_finished",
     "read_constants",
@@ -359,6 +360,16 @@ def finish_result(path: str | Path) -> None:
             os.replace(fresh, path / FINISHED_NAME)
         finally:
             fresh.unlink(missing_ok=True)
+
+
+def forget_damaged(path: str | Path, numbers: Iterable[int]) -> None:
+    """Remove the chunks of those of some blocks that no reader takes. Only the holder of the lease may."""
+    path, blocks = Path(path), BlockReader(path)
+    with _writing(path):
+        for number in numbers:
+            if blocks.read(number) is None:
+                for name, key in blocks.keys(number).items():
+                    (path / name / key).unlink(missing_ok=True)
 
 
 def sweep_result(path: str | Path) -> None:
