@@ -6,6 +6,7 @@ and so is the memory. Parts are the same centers from smaller slabs, which give 
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -116,6 +117,7 @@ def _store(work: Work, number: int) -> None:
             if n_parts == n_centers:
                 raise
             n_parts = min(_CUT * n_parts, n_centers)
+        gc.collect()  # the error and its frames hold each other, and with them the slab
         log.warning("%s, block %d: out of memory; trying again in %d parts", plan.subject, number, n_parts)
 
 

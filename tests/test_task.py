@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from sklearn.naive_bayes import GaussianNB
 
 import slcluster as slc
-from slcluster import task
+from slcluster import compute, task
 from slcluster.archive import create
-from slcluster.compute import compute_block
+from slcluster.compute import compute_block, read_slab
 from slcluster.errors import BlockError
 from slcluster.searchlight import resume
 from slcluster.store import open_store, write_array_store
@@ -100,3 +103,41 @@ def test_the_gate_opens_after_an_error() -> None:
             raise ValueError
     with gate.passed(alone=True):
         pass
+
+
+class _Hungry(GaussianNB):
+    """Meets the memory limit once."""
+
+    n_fits = 0
+
+    def fit(self, X: Any, y: Any) -> Any:
+        _Hungry.n_fits += 1
+        if _Hungry.n_fits == 1:
+            raise MemoryError
+        return super().fit(X, y)
+
+
+def test_what_did_not_fit_has_gone_when_the_parts_are_computed(
+    ds: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slabs: list[Any] = []
+    n_alive: list[int] = []
+
+    class Slab(np.ndarray):
+        """Ordinary arrays cannot be referred to weakly."""
+
+    def read(*arguments: Any) -> Any:
+        n_alive.append(sum(slab() is not None for slab in slabs))
+        slab = read_slab(*arguments).view(Slab)
+        slabs.append(weakref.ref(slab))
+        return slab
+
+    plan, out = slc.plan(ds, **{**OPTIONS, "estimator": _Hungry()}), tmp_path / "hungry.zarr"
+    create(plan, out)
+    monkeypatch.setattr(compute, "read_slab", read)
+    gc.disable()  # it would run at some time or other
+    try:
+        store_block(Work(plan, str(out), read_result_attrs(out)["store_id"]), 0)
+    finally:
+        gc.enable()
+    assert n_alive == [0] * 5, "the whole, and four parts"
