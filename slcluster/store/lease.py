@@ -6,8 +6,9 @@ tell (another host, another container), taken over when the file has not changed
 driver's own clock, so that hosts whose clocks disagree do not steal from each other.
 
 Reading, judging and writing the file happens under a lock on the store's folder, which the system releases
-when its holder dies. On a file system without locks two drivers that start in the same moment may both go on
-until the first heartbeat, at which one of them stops; blocks written twice are harmless.
+when its holder dies. On a file system without locks, or whose locks on folders are of one host alone (NFS), two
+drivers that start in the same moment may both go on until the first heartbeat, at which one of them stops; blocks
+written twice are harmless.
 """
 
 from __future__ import annotations
@@ -50,9 +51,17 @@ _HELD: set[str] = set()
 
 
 def read_lease(store: str | Path) -> dict[str, Any] | None:
-    """Who holds the store, or None. Empty where the file is damaged: held by nobody known."""
+    """Who holds the store, or None. Empty where the file is damaged or not readable: held by nobody known."""
     try:
-        held = json.loads((Path(store) / LEASE_NAME).read_bytes())
+        return _read(Path(store))
+    except OSError:
+        return {}
+
+
+def _read(store: Path) -> dict[str, Any] | None:
+    """For drivers: what the system says of its file is no reason to take a lease for lost."""
+    try:
+        held = json.loads((store / LEASE_NAME).read_bytes())
     except FileNotFoundError:
         return None
     except ValueError:
@@ -101,8 +110,11 @@ def _state(held: dict[str, Any]) -> str:
         return "alive" if held.get("token") in _HELD else "dead"
     try:
         process = psutil.Process(held["pid"])
-        if process.status() == psutil.STATUS_ZOMBIE:
+        status = process.status()
+        if status == psutil.STATUS_ZOMBIE:
             return "dead"
+        if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
+            return "unknown"  # it gives no sign of life; one that wakes up finds its lease taken, and ends
         # Another start means another process of that number, or a clock that was set since.
         return "alive" if abs(process.create_time() - held["process_start"]) < 1.0 else "unknown"
     except psutil.NoSuchProcess:
@@ -178,7 +190,7 @@ class Lease:
         silent: dict[str, Any] | None = None
         while True:
             with _locked(self._store):
-                held = read_lease(self._store)
+                held = _read(self._store)
                 state = "dead" if held is None else _state(held)
                 if held is None or state == "dead" or held == silent:
                     self._write()
@@ -198,7 +210,7 @@ class Lease:
             SILENCE_S,
         )
         deadline = time.monotonic() + SILENCE_S
-        while time.monotonic() < deadline and read_lease(self._store) == held:
+        while time.monotonic() < deadline and _read(self._store) == held:
             time.sleep(_POLL_S)
 
     def _write(self) -> None:
@@ -223,13 +235,13 @@ class Lease:
             fresh.unlink(missing_ok=True)
 
     def _is_ours(self) -> bool:
-        return (read_lease(self._store) or {}).get("token") == self._token
+        return (_read(self._store) or {}).get("token") == self._token
 
     def _beat(self) -> None:
         while not self._stop.wait(_HEARTBEAT_S):
             try:
                 with _locked(self._store):
-                    if read_lease(self._store) is not None and not self._is_ours():
+                    if _read(self._store) is not None and not self._is_ours():
                         self._is_lost = True
                         return
                     self._write()

@@ -83,7 +83,8 @@ class Staging:
     """Context manager around a new folder ``<target>.<token>.partial``; gone afterwards, whatever happened.
 
     The token keeps two writers apart even where locks do not work, and the folder is locked while its writer
-    lives, so that only what a dead one left is swept.
+    lives, so that only what a dead one left is swept. On NFS the locks of folders are of one host alone: do not
+    write one store from two hosts at a time.
 
     Parameters
     ----------

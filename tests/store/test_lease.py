@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -177,6 +178,48 @@ def test_a_damaged_lease_is_of_an_unknown_process(tmp_path: Path, content: bytes
     assert read_lease(tmp_path) == {}
     with Lease(tmp_path):
         pass
+
+
+def test_a_lease_that_cannot_be_read_is_of_an_unknown_process(tmp_path: Path) -> None:
+    (tmp_path / LEASE_NAME).mkdir()
+    assert read_lease(tmp_path) == {}
+    with pytest.raises(StoreError, match="cannot write .*: Is a directory"), Lease(tmp_path):
+        pass
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_heartbeat_that_cannot_read_its_lease_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that fails for a moment is no other driver."""
+    real, failures = lease._read, []
+
+    def read(store: Path) -> Any:
+        if threading.current_thread().name == "slcluster-lease" and len(failures) < 3:
+            failures.append(store)
+            raise OSError(errno.EIO, "Input/output error")
+        return real(store)
+
+    monkeypatch.setattr(lease, "_read", read)
+    with Lease(tmp_path) as held:
+        before = (read_lease(tmp_path) or {})["heartbeat"]
+        wait_for(lambda: (read_lease(tmp_path) or {})["heartbeat"] > before)
+        assert len(failures) == 3
+        held.check()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_stopped_driver_is_taken_over_after_its_silence(tmp_path: Path) -> None:
+    """Ctrl-Z in its terminal is enough."""
+    with started(_hold, tmp_path) as holder:
+        wait_for(lambda: read_lease(tmp_path) is not None)
+        os.kill(holder.pid, signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(holder.pid).status() == psutil.STATUS_STOPPED)
+        lease.check_free(tmp_path)
+        begun = time.monotonic()
+        with Lease(tmp_path):
+            assert time.monotonic() - begun >= 0.15
+            assert (read_lease(tmp_path) or {})["pid"] == os.getpid()
 
 
 @pytest.mark.usefixtures("quick")
