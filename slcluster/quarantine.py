@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slcluster.errors import BlockError, FailedBlocksError, StoreError, WorkerLostError, may_pass, one_line
 from slcluster.store.attempts import n_lost
-from slcluster.store.failures import Failure, read_failures, write_failures
+from slcluster.store.failures import Failure, add_failure, read_failures, write_failures
 
 __all__ = ["HOPELESS", "PAUSES_S", "Quarantine"]
 
@@ -22,7 +22,8 @@ log = logging.getLogger("slcluster")
 #: Seconds before a block is tried again after an error that may pass; as often as there are pauses.
 PAUSES_S = (1.0, 5.0, 20.0)
 
-#: How often a block is handed out anew that lost its worker before it had begun: others may take workers along.
+#: How often a block is handed out anew that lost its worker before it had begun, and again for each time that it had:
+#: others may take workers along.
 _MOST_LOSSES = 20
 
 #: Failures without any success that end a run.
@@ -59,8 +60,7 @@ class Quarantine:
     def passed(self, number: int) -> None:
         """A block is done."""
         self._n_passed += 1
-        if self._known.pop(number, None) is not None:
-            self._write()
+        self._known.pop(number, None)
 
     def failed(self, number: int, error: Exception) -> float | None:
         """A block failed: the seconds after which to try it again, or None where it is given up.
@@ -81,7 +81,7 @@ class Quarantine:
             raise error
         failure = Failure(number, one_line(error), self._tries[number])
         self._failed[number] = self._known[number] = failure
-        self._write()
+        add_failure(self._path, failure)
         log.warning("%s (given up; the other blocks go on)", failure.error)
         if self._n_passed == 0 and self.n_failed >= HOPELESS:
             raise self._error("all of the first blocks failed")
@@ -89,14 +89,16 @@ class Quarantine:
 
     def _pause(self, number: int, error: Exception) -> float | None:
         n_tries = self._tries[number]
-        if isinstance(error, WorkerLostError):  # a block that is to blame gives up by itself
-            return PAUSES_S[0] if n_tries <= _MOST_LOSSES or n_lost(self._path, number) else None
+        if isinstance(error, WorkerLostError):
+            # A block that is to blame gives up by itself, if its workers live for long enough to begin it.
+            return PAUSES_S[0] if n_tries <= _MOST_LOSSES * (1 + n_lost(self._path, number)) else None
         if may_pass(error) and n_tries <= len(PAUSES_S):
             return PAUSES_S[n_tries - 1]
         return None
 
     def check(self) -> None:
-        """Raise FailedBlocksError if any block was given up."""
+        """Tidy what is known of failures, all blocks having had their turn; FailedBlocksError if any was given up."""
+        write_failures(self._path, [self._known[number] for number in sorted(self._known)])
         if self._failed:
             raise self._error(f"{self.n_failed} of {self._n_blocks} blocks failed, the others are done")
 
@@ -107,6 +109,3 @@ class Quarantine:
             f"{self._subject}: {what}: {'; '.join(texts[:_TOLD])}{more}; "
             f"to try them again: slcluster resume {self._path}"
         )
-
-    def _write(self) -> None:
-        write_failures(self._path, [self._known[number] for number in sorted(self._known)])
