@@ -238,7 +238,7 @@ class _Flight:
             raise error
 
     def _submit(self) -> None:
-        batch = self._queue.take(WINDOW)
+        batch = self._queue.take(WINDOW - self._flying.count())
         if not batch:
             return
         if self._sent.status == "error":  # lost with its workers more often than the scheduler bears
@@ -318,7 +318,7 @@ def _failure(name: str, future: Any) -> Exception | None:
     except KilledWorker as error:
         return WorkerLostError(
             f"{name}: the worker at {error.last_worker.address}, and any before it, died computing it, most likely "
-            "out of memory; give workers more memory or pass smaller block_centers"
+            "out of memory; give workers more memory, or begin again with smaller block_centers"
         )
     except CancelledError as error:
         raise BlockError(
@@ -326,8 +326,8 @@ def _failure(name: str, future: Any) -> Exception | None:
         ) from error
     except (NoValidWorkerError, NoWorkerError) as error:
         raise BlockError(
-            f"{name}: the cluster has no workers left ({one_line(error)}); finished blocks are kept, resume when it "
-            "has some"
+            f"{name}: the cluster has no worker that takes work, all are lost or paused for memory "
+            f"({one_line(error)}); finished blocks are kept, resume when it has some"
         ) from error
     except Exception as error:  # most likely a package that workers lack
         failure = BlockError(f"{name}, on the cluster: {type(error).__name__}: {one_line(error)}")

@@ -69,3 +69,29 @@ def test_numbers_are_tried_again_when_their_time_has_come(scheduler: str) -> Non
         )
     assert sorted(done) == [1, 2, 3, 5]
     assert sorted(tries) == [1, 2, 2, 2, 3, 4, 5]
+
+
+def _nothing(shared: None, number: int) -> None:
+    pass
+
+
+def test_no_more_than_a_window_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "WINDOW", 40)
+    counts: list[int] = []
+    with (
+        LocalCluster(
+            n_workers=1, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        dispatch.dispatch(
+            _nothing,
+            None,
+            list(range(120)),
+            name="it",
+            client=client,
+            advance=lambda _: counts.append(len(client.futures)),
+            failed=lambda *_: None,
+        )
+    assert len(counts) == 120
+    assert max(counts) <= 40 + 2, "the plan, and the one that is being looked at"
