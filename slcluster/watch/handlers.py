@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -44,9 +46,10 @@ _OF_SCHEDULERS: WeakKeyDictionary[Any, Results] = WeakKeyDictionary()
 
 def _of_scheduler(scheduler: Any) -> Results:
     if scheduler not in _OF_SCHEDULERS:
+        seen = weakref.ref(scheduler)  # or the value would keep its key for ever
 
         def places() -> dict[str, Place]:
-            return {key: Place(Path(about["path"]), key) for key, about in announced(scheduler).items()}
+            return {key: Place(Path(about["path"]), key) for key, about in announced(seen()).items()}
 
         _OF_SCHEDULERS[scheduler] = Results(places)
     return _OF_SCHEDULERS[scheduler]
@@ -202,7 +205,7 @@ _KEY = r"slcluster/result/([0-9a-f]{32})"
 #: Paths below the dashboard's, and who answers.
 ROUTES: list[tuple[str, type[_Handler]]] = [
     (r"slcluster", _Home),
-    (rf"slcluster/({'|'.join(_FILES)})", _File),
+    (rf"slcluster/({'|'.join(map(re.escape, _FILES))})", _File),
     (r"slcluster/results\.json", _List),
     (rf"{_KEY}/about\.json", _About),
     (rf"{_KEY}/state\.json", _State),

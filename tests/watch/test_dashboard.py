@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from slcluster.cluster.settings import LIVE_MAP, dask_settings
 from slcluster.dispatch import announce
 from slcluster.store import open_store
 from slcluster.store.result import read_result_attrs
+from slcluster.watch.handlers import _of_scheduler
 from tests.watch.conftest import OPTIONS, Server
 from tests.watch.test_server import refusal
 
@@ -103,3 +106,17 @@ def test_a_scheduler_of_your_own(finished: Path, tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait()
+
+
+def test_a_scheduler_that_has_gone_is_not_kept() -> None:
+    """A notebook's process may start many."""
+
+    class Gone:
+        pass
+
+    scheduler = Gone()
+    seen = weakref.ref(scheduler)
+    _of_scheduler(scheduler)
+    del scheduler
+    gc.collect()
+    assert seen() is None

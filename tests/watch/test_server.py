@@ -94,6 +94,8 @@ def test_nothing_else_can_be_read(serve: Serve, finished: Path, subject: Path) -
         "handlers.py",
         "live.js/../../handlers.py",
         "static/live.js",
+        "live/js",
+        "liveXcss",
     ):
         assert refusal(server, asked)[0] == 404, asked
 
