@@ -6,9 +6,10 @@ set -eu
 tls=${SLCLUSTER_TLS:-/run/slcluster/tls}
 role=${1:-}
 
-# Kernels that the image brings. Other processors find none of theirs, and add them here.
+# Kernels that the image brings. Other processors find none of theirs, and add them here. Where nothing can be
+# written, Numba says what is missing.
 if [ -d /opt/slcluster/kernels ] && [ ! -e "$NUMBA_CACHE_DIR" ]; then
-  cp -r /opt/slcluster/kernels "$NUMBA_CACHE_DIR"
+  cp -r /opt/slcluster/kernels "$NUMBA_CACHE_DIR" || true
 fi
 
 if [ -r "$tls/ca.pem" ]; then
@@ -35,6 +36,8 @@ case $role in
     ;;
   worker)
     shift
+    # A worker that is paused for memory would wait for ever: what fills it is the block that it computes.
+    export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE="${DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE:-False}"
     exec dask worker --nthreads 1 --death-timeout 300 --local-directory /tmp \
       --no-dashboard --dashboard-address 127.0.0.1:0 "$@"
     ;;

@@ -38,6 +38,8 @@ c.ClusterConfig.environment = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
     # Tasks without a worker would wait for ever.
     "DASK_DISTRIBUTED__SCHEDULER__NO_WORKERS_TIMEOUT": "1h",
+    # So would a worker that is paused for memory: what fills it is the block that it computes.
+    "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
 }
 c.ClusterConfig.scheduler_memory = "2 G"
 c.ClusterConfig.cluster_max_workers = 64

@@ -18,7 +18,7 @@ from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.security import Credentials, load_credentials
 from slcluster.cluster.service import client_of, find_service, is_service
-from slcluster.cluster.settings import DASHBOARD, NETWORK, dask_settings, teaching
+from slcluster.cluster.settings import DASHBOARD, MEMORY, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
 from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
@@ -40,8 +40,13 @@ log = logging.getLogger("slcluster")
 #: How long a running scheduler may take to answer.
 ANSWER_TIMEOUT = "10s"
 
-#: Ctrl-C in a terminal reaches workers too. They leave it to the driver, which stops them in good order.
-_DEAF_TO_CTRL_C = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+#: What workers in the driver's terminal do first. Ctrl-C reaches them too: they leave it to the driver, which stops
+#: them in good order. And the driver tells of blocks that fail, in one line each: Dask would print tracebacks.
+_PRELOAD = """
+import logging, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+logging.getLogger("distributed.worker").addFilter(lambda record: not str(record.msg).startswith("Compute Failed"))
+"""
 
 
 def make_cluster(
@@ -282,8 +287,9 @@ def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
         "local_directory": profile.local_directory,
         "host": "127.0.0.1",
         "dashboard_address": DASHBOARD,
-        "preload": [_DEAF_TO_CTRL_C],
+        "preload": [_PRELOAD],
         "env": profile.environment,
+        "config": MEMORY,  # also for nannies that come later, when Dask's own settings are back
         **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }

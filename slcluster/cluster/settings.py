@@ -12,6 +12,7 @@ from slcluster.errors import InputError
 __all__ = [
     "DASHBOARD",
     "LIVE_MAP",
+    "MEMORY",
     "NETWORK",
     "ONE_THREAD",
     "dask_settings",
@@ -31,6 +32,9 @@ DASHBOARD = "127.0.0.1:0"
 #: A cut link is noticed after 11 s, not 45 s: both ends must be told. Dask refuses less than 11 s.
 NETWORK = {"distributed.comm.timeouts.tcp": "11s", "distributed.comm.timeouts.connect": "5s"}
 
+#: A worker that is short of memory is not paused, as Dask would: what fills it is Python itself or the block that it
+#: computes, so that it would wait for ever. It goes on, to the limit; blocks that meet that are computed in parts.
+MEMORY = {"distributed.worker.memory.pause": False}
 
 #: Module with the live map's pages, which the scheduler imports. For one of your own:
 #: DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES.
@@ -64,7 +68,7 @@ def network_settings(profile: BaseProfile) -> dict[str, str]:
 
 def job_environment(profile: BaseProfile) -> dict[str, str]:
     """Variables of workers that start elsewhere. The profile's own come last."""
-    settings: dict[str, str] = dict(NETWORK)
+    settings = {**NETWORK, **{key: str(value) for key, value in MEMORY.items()}}
     if getattr(profile, "tls", False):
         settings["distributed.comm.require-encryption"] = "True"
     return {**ONE_THREAD, **{_variable(key): value for key, value in settings.items()}, **profile.environment}

@@ -38,12 +38,13 @@ def await_workers(client: Any, timeout: str, problem: str, watch: Watch | None =
     Raises
     ------
     SlclusterError
-        No worker came, or none will, or one lacks slcluster or a part of it, or has another version.
+        No worker came, or none will, or one ended at once, lacks slcluster or a part of it, or has another version.
     """
     _await_first(client, timeout, problem, watch)
     ours = metadata.version("slcluster")
     found: dict[str, Any] = client.run(metadata.version, "slcluster", on_error="return")
     for worker, theirs in found.items():
+        _check_answers(worker, theirs)
         if theirs != ours:
             has = f"slcluster {theirs}" if isinstance(theirs, str) else "no slcluster"
             raise SlclusterError(
@@ -51,12 +52,22 @@ def await_workers(client: Any, timeout: str, problem: str, watch: Watch | None =
             )
     # Only what every interpreter has can be sent to a worker that may lack the rest.
     for worker, failed in client.run(exec, "import slcluster.compute", on_error="return").items():
+        _check_answers(worker, failed)
         if failed is not None:
             raise SlclusterError(
                 f"worker {worker} cannot import slcluster: {type(failed).__name__}: {failed}; "
                 "install the same on all nodes"
             )
     _log_ready(client, list(found))
+
+
+def _check_answers(worker: str, answer: Any) -> None:
+    from distributed.comm import CommClosedError
+
+    if isinstance(answer, CommClosedError):
+        raise SlclusterError(
+            f"worker {worker} ended while it imported slcluster, most likely out of memory; give workers more memory"
+        )
 
 
 def _await_first(client: Any, timeout: str, problem: str, watch: Watch | None) -> None:

@@ -19,7 +19,7 @@ import slcluster as slc
 from slcluster.cluster import make_cluster
 from slcluster.progress import Step
 from slcluster.store import write_array_store
-from tests.cli.conftest import Invoke
+from tests.cli.conftest import Invoke, called
 
 ANALYSIS = ["--conditions", "face,house", "--radius-mm", "4.2", "--cv", "2"]
 
@@ -317,6 +317,19 @@ def test_a_design_that_cannot_be_is_told_before_a_cluster_starts(
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out.zarr").exists()
+
+
+def test_blocks_that_fail_on_workers_are_told_in_a_line_each(store: Path, tmp_path: Path) -> None:
+    estimator = "{class: sklearn.neighbors.KNeighborsClassifier, params: {n_neighbors: 1000}}"
+    words = ("--radius-mm", 4.2, "--block-centers", 40, "--out", "knn.zarr", "--workers", 1)
+    done = called(
+        "searchlight", store, "--conditions", "face,house", "--estimator", estimator, *words, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert not [line for line in lines if "distributed" in line or line.startswith(("Traceback", " "))]
+    assert sum("given up" in line for line in lines) > 2
+    assert "blocks failed" in lines[-1]
 
 
 def test_where_nothing_can_be_written(store: Path, invoke: Invoke, scheduler: str) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,23 @@ def test_work_without_any_worker_ends(tmp_path: Path) -> None:
             client.submit(sum, [1, 2]).result(timeout=30)
 
 
+def _fill(share: float, dask_worker: Any) -> None:
+    """Fill what is left of a worker's memory limit."""
+    n_bytes = share * dask_worker.memory_manager.memory_limit - psutil.Process().memory_info().rss
+    dask_worker.filling = b"x" * int(n_bytes)
+
+
+def test_workers_that_are_short_of_memory_take_work() -> None:
+    """Also those that came later. Dask would pause them from 80 % on, whatever fills them."""
+    with slc.make_cluster("local", workers=1, memory="400MB") as cluster, Client(cluster) as client:
+        cluster.scale(2)
+        client.wait_for_workers(2, timeout=60)
+        client.run(_fill, 0.88)
+        time.sleep(1)  # ten looks of Dask's at the memory
+        for worker in client.scheduler_info(n_workers=-1)["workers"]:
+            assert client.submit(sum, [1, 2], workers=[worker], pure=False).result(timeout=30) == 3
+
+
 def test_make_cluster_is_the_dask_cluster() -> None:
     with slc.make_cluster("local", workers=1, threads=2) as cluster:
         assert isinstance(cluster, LocalCluster)
@@ -119,25 +137,43 @@ def test_no_scheduler_answers(address: str, monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-@pytest.mark.parametrize(
-    ("version", "message"),
-    [(None, "has no slcluster, this process"), ("0.0.1", "has slcluster 0.0.1, this process")],
-)
-def test_workers_of_another_environment_are_refused(
-    tmp_path: Path, version: str | None, message: str
-) -> None:
-    """A worker started by hand, whose package metadata are not ours."""
-    answer = "raise m.PackageNotFoundError(name)" if version is None else f"return {version!r}"
-    preload = f"""
+#: For workers whose package metadata are not ours.
+OTHER_VERSION = """
 import importlib.metadata as m
 if m.version.__module__ == m.__name__:  # Dask loads a preload twice
     real = m.version
     def version(name):
         if name != "slcluster":
             return real(name)
-        {answer}
+        ANSWER
     m.version = version
 """
+
+#: For workers that end at once, as those do whose memory limit is about what Python itself needs.
+SHORT_LIVED = """
+import os, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "slcluster.compute":
+            os._exit(1)
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("preload", "message"),
+    [
+        (
+            OTHER_VERSION.replace("ANSWER", "raise m.PackageNotFoundError(name)"),
+            "has no slcluster, this process",
+        ),
+        (OTHER_VERSION.replace("ANSWER", "return '0.0.1'"), "has slcluster 0.0.1, this process"),
+        (SHORT_LIVED, "ended while it imported slcluster, most likely out of memory; give workers more"),
+    ],
+    ids=["none", "another version", "short-lived"],
+)
+def test_workers_that_could_not_compute_are_refused(tmp_path: Path, preload: str, message: str) -> None:
+    """A worker started by hand."""
     with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
         environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": repr([preload])}
         worker = subprocess.Popen(

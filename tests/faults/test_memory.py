@@ -8,16 +8,16 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
 
 import slcluster as slc
+from slcluster.cluster import connect
 from slcluster.store import open_store, write_array_store
 from tests.conftest import OBLIQUE
 from tests.faults.driving import same
 from tests.faults.slow import Slow
 
 #: Of a worker. It needs 200 to 250 MB before any data.
-LIMIT_BYTES = 480_000_000
+LIMIT = "480MB"
 
 
 #: From one corner to the other, so that the slab of all is the whole grid and those of parts are small.
@@ -47,20 +47,9 @@ def test_a_block_that_meets_the_memory_limit(wide: Path, tmp_path: Path) -> None
         "block_centers": 16,
     }
     expected = slc.searchlight(open_store(wide), **{**options, "block_centers": 1}).compute(scheduler="sync")
-    memory = {
-        f"distributed.worker.memory.{name}": value
-        for name, value in {"terminate": 0.95, "pause": False, "spill": False, "target": False}.items()
-    }
     with (
-        dask.config.set({**memory, "distributed.worker.memory.monitor-interval": "20ms"}),
-        LocalCluster(
-            n_workers=1,
-            threads_per_worker=1,
-            memory_limit=LIMIT_BYTES,
-            dashboard_address=None,
-            silence_logs=60,
-        ) as cluster,
-        Client(cluster) as client,
+        dask.config.set({"distributed.worker.memory.monitor-interval": "20ms"}),
+        connect("local", workers=1, memory=LIMIT) as client,
     ):
         before = client.run(os.getpid)
         found = slc.searchlight(open_store(wide), out=tmp_path / "out.zarr", client=client, **options)
