@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
 import shlex
 import sys
@@ -196,6 +197,7 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
     directives = [*system.directives, *booked.pop("directives", []), *logs, *profile.directives]
     lifetime, stagger = lifetime_s(walltime_s(profile.walltime))
     extra = dict(profile.extra)
+    variables = {**_safe_path(), **job_environment(profile)}
     options: dict[str, Any] = {
         "job_name": "slcluster",
         "cores": profile.cores,
@@ -211,7 +213,7 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
         ],
         "job_script_prologue": [
             *profile.prologue,
-            *(f"export {name}={shlex.quote(value)}" for name, value in job_environment(profile).items()),
+            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         ],
         "job_extra_directives": directives,
         **job_credentials(profile, credentials),
@@ -225,6 +227,14 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
         options["walltime"] = system.walltime(profile)
         options[system.pays] = profile.account
     return {**options, **extra}
+
+
+def _safe_path() -> dict[str, str]:
+    """Workers look for modules in the current folder where this process does: for a notebook, not for the command.
+
+    It is theirs too, and a stray queue.py there would be taken for Python's own.
+    """
+    return {} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}
 
 
 def _log_folder(profile: BatchProfile) -> str:

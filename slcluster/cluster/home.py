@@ -78,8 +78,8 @@ def refuse_seen_by_others(path: Path) -> None:
     about = path.stat()
     if about.st_uid != os.geteuid():
         raise InputError(
-            f"{path} belongs to user {about.st_uid}, and you are user {os.geteuid()}: it could hold keys that "
-            "are not yours; name a folder of your own with SLCLUSTER_HOME"
+            f"{path} belongs to user {about.st_uid}, and you are user {os.geteuid()}: it could hold what "
+            "is not yours; use a folder of your own (SLCLUSTER_HOME, or another place for the result)"
         )
     mode = stat.S_IMODE(about.st_mode)
     if mode & 0o077:

@@ -296,7 +296,8 @@ def launch(
     where = str(profile) if str(profile) in KINDS else str(Path(profile).expanduser().absolute())
     options = {**asked, "idle-timeout": idle_timeout}
     flags = [f"--{flag}={value}" for flag, value in options.items() if value is not None]
-    command = [sys.executable, "-m", "slcluster", "cluster", "start", where, f"--name={name}", *flags]
+    # -P: the current folder is no place for modules, as it is for the command itself.
+    command = [sys.executable, "-P", "-m", "slcluster", "cluster", "start", where, f"--name={name}", *flags]
     handle = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         # It keeps the current folder: a profile may name others from there.

@@ -35,7 +35,13 @@ def check_python(profile: BatchProfile) -> None:
     if python is None or python == sys.executable or profile.prologue or not os.path.exists(python):
         return
     try:
-        answer = subprocess.run([python, "-c", _IMPORTS], capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            [python, "-c", _IMPORTS],
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError as error:
         raise InputError(f"python: {python} is not an interpreter: {error.strerror}") from None
     if answer.returncode:

@@ -167,9 +167,7 @@ class _Leader:
 
     def _is_fruitful(self, n_done: int) -> bool:
         """Whether coordinators since somebody submitted the run, of which the last is this one, got on."""
-        chain: list[int] = []
-        for handed_in in self._run.jobs():
-            chain = [*(chain if handed_in["follows"] else []), handed_in["n_done"]]
+        chain = [made["n_done"] for made in self._run.jobs()]
         if len(chain) >= _FRUITLESS and chain[-_FRUITLESS:] == [n_done] * _FRUITLESS:
             log.warning(
                 "%d coordinators ended without a new block; this one is the last: see the logs, then "

@@ -93,6 +93,8 @@ def resubmit(
     run = RunFolder.beside(out)
     if cluster is None and not run.exists:
         raise InputError(f"{out} was not submitted before; say where to with --cluster")
+    if run.exists:
+        run.refuse_foreign()  # its profile is shell lines
     text = run.job_file.read_text() if run.job_file.exists() else None
     packages = run.record().get("allow_import", ()) if run.exists else ()
     return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job, packages)
@@ -116,6 +118,7 @@ def cancel(out: str | Path) -> list[str]:
     """
     run = RunFolder.beside(out)
     queue = queue_of(run.record()["kind"])
+    run.refuse_foreign()
     run.cancel()
     _tell_of_unreachable(run, queue)
     # The last first: it would take the end of the one before for its cue.
@@ -155,13 +158,13 @@ def coordinator_script(
     python = shlex.quote((isinstance(profile, BatchProfile) and profile.python) or sys.executable)
     folder, log = shlex.quote(str(run.path)), shlex.quote(str(run.coordinator_log))
     allowed = "".join(f" --allow-import {shlex.quote(package)}" for package in packages)
-    words = f"{python} -m slcluster coordinate {folder}{allowed}"
+    # The current folder is no place for modules: anybody may have left a yaml.py there.
+    words = f"{python} -P -m slcluster coordinate {folder}{allowed}"
     if isinstance(profile, LocalProfile):
         return f"#!/bin/sh\ncd {folder} && exec {words} >>{log} 2>&1\n"
     assert isinstance(profile, BatchProfile)
     own = _coordinator_profile(run, profile, single_job)
     words += f" --stop-after {_stop_after_s(own)}"
-    # In the folder of the run: python -m looks for modules in the current folder first.
     command = f"cd {folder} && exec {words} >>{log} 2>&1"
     script: str = make_job(own, command=command).job_script()
     return script

@@ -52,7 +52,9 @@ def wait_until(what: Callable[[], bool]) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for clusters of these tests alone, whose workers can import the tests."""
     folder = tmp_path_factory.mktemp("home") / "slcluster"
+    (folder.parent / "queue.py").write_text("raise RuntimeError('taken for a module of Python')")
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
         patch.setenv("SLCLUSTER_HOME", str(folder))
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         yield folder
