@@ -199,11 +199,22 @@ def attach(cluster: str | Path, *, credentials: str | Path | None = None) -> Any
         client, timeout = client_of(service), service.start_timeout
         problem = f"cluster {cluster} has no worker; ask for some: slcluster cluster scale {cluster} N"
     try:
+        if not is_address(cluster):
+            _refuse_without_workers(client, problem)
         await_workers(client, timeout, problem)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _refuse_without_workers(client: Any, problem: str) -> None:
+    """Nobody waits for workers that nobody asked for."""
+    about = client.sync(client.scheduler.slcluster_describe)
+    if about["wanted"] == 0:
+        raise SlclusterError(problem)
+    if about["workers"] == 0:
+        log.info("waiting for a worker: %d are asked for", about["wanted"])
 
 
 @contextmanager

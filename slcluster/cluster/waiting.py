@@ -40,18 +40,20 @@ def await_workers(client: Any, timeout: str, problem: str, watch: Watch | None =
     SlclusterError
         No worker came, or none will, or one lacks slcluster or a part of it, or has another version.
     """
+    from distributed.comm import CommClosedError
+
     _await_first(client, timeout, problem, watch)
     ours = metadata.version("slcluster")
     found: dict[str, Any] = client.run(metadata.version, "slcluster", on_error="return")
     for worker, theirs in found.items():
-        if theirs != ours:
+        if theirs != ours and not isinstance(theirs, OSError):  # one that has just left
             has = f"slcluster {theirs}" if isinstance(theirs, str) else "no slcluster"
             raise SlclusterError(
                 f"worker {worker} has {has}, this process {ours}; install the same on all nodes"
             )
     # Only what every interpreter has can be sent to a worker that may lack the rest.
     for worker, failed in client.run(exec, "import slcluster.compute", on_error="return").items():
-        if failed is not None:
+        if failed is not None and not isinstance(failed, CommClosedError):
             raise SlclusterError(
                 f"worker {worker} cannot import slcluster: {type(failed).__name__}: {failed}; "
                 "install the same on all nodes"
@@ -63,7 +65,7 @@ def _await_first(client: Any, timeout: str, problem: str, watch: Watch | None) -
     from dask.utils import parse_timedelta
 
     end = time.monotonic() + parse_timedelta(timeout)
-    pause = _SOON
+    pause, has_told = _SOON, False
     while True:
         left = end - time.monotonic()
         try:
@@ -75,6 +77,9 @@ def _await_first(client: Any, timeout: str, problem: str, watch: Watch | None) -
                 raise SlclusterError(f"{problem} (waited {timeout}){says}") from None
         if watch is not None:
             watch.look()
+            if pause == _SELDOM and not has_told:
+                log.info("still waiting for a worker; %s", watch.report())
+                has_told = True
         pause = min(1.5 * pause, _SELDOM)
 
 
