@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -163,6 +164,8 @@ def _submit(cluster: Any, profile: BatchProfile) -> None:
         raise InputError(
             f"{queue_of(profile.kind).title} refuses the job: {cluster.refused}; see the script with --dry-run"
         )
+    cluster.has_begun = True
+    cluster.loop.add_callback(cluster.look)
     if profile.adapt:
         cluster.adapt(
             minimum=profile.adapt.minimum,
@@ -249,9 +252,14 @@ def _log_folder(profile: BatchProfile) -> str:
 
 
 def _jobqueue(module: str) -> Any:
+    before = signal.getsignal(signal.SIGINT)
     try:
         return import_module(f"dask_jobqueue.{module}")
     except ImportError:
         raise InputError(
             "batch clusters need dask-jobqueue; install it with: pip install 'slcluster[batch]'"
         ) from None
+    finally:
+        # On import it makes of Ctrl-C an exit without a word.
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)

@@ -29,7 +29,15 @@ def home_folder() -> Path:
     StoreError
         It cannot be made.
     """
-    return private_folder(os.environ.get("SLCLUSTER_HOME") or Path.home() / ".slcluster")
+    if named := os.environ.get("SLCLUSTER_HOME"):
+        return private_folder(named)
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise InputError(
+            "you have no home folder here; name a folder of your own with SLCLUSTER_HOME"
+        ) from None
+    return private_folder(home / ".slcluster")
 
 
 def private_folder(path: str | Path) -> Path:
