@@ -9,6 +9,7 @@
     record.json        kind of queue, machine and user that submitted
     jobs.jsonl         a line for every coordinator that was handed in, oldest first
     coordinator.json   what the last coordinator to run says of itself, written again and again
+    lease.json         held by the coordinator that runs
     cancelled          present once the run was cancelled
     logs/              what the jobs print; coordinator.log is that of all coordinators, one after the other
 """
@@ -180,6 +181,13 @@ class RunFolder:
     @property
     def is_cancelled(self) -> bool:
         return self._cancelled.exists()
+
+    def last_line(self) -> str | None:
+        """The last line of the log that was written to last."""
+        for path in sorted(self.log_files(), key=lambda path: path.stat().st_mtime, reverse=True):
+            if said := path.read_text(errors="replace").strip():
+                return " ".join(said.splitlines()[-1].split())
+        return None
 
     def log_files(self) -> list[Path]:
         """Logs that say something: the coordinators' first, then those of jobs."""

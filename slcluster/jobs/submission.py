@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import shlex
 import socket
 import sys
@@ -12,14 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from slcluster.cluster.batch import make_job
+from slcluster.cluster.documents import as_yaml
+from slcluster.cluster.home import home_folder
 from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
 from slcluster.cluster.queues import Queue, State, queue_of
+from slcluster.cluster.service import is_service
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.errors import InputError, StoreError
 from slcluster.jobs import Job
@@ -61,13 +64,14 @@ def submit(job: Job, *, single_job: bool = False) -> RunFolder:
     """
     if job.out is None:
         raise InputError("--out is missing: where the result store goes")
-    profile = _profile(job.cluster, workers=job.workers, threads=job.threads, memory=job.memory)
+    profile = _profile(
+        job.cluster, job.credentials, workers=job.workers, threads=job.threads, memory=job.memory
+    )
     given: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
     if job.memory_limit or job.memory:
         given["memory_limit"] = job.memory_limit or job.memory  # what bounds the plan must not be lost
     kept = {name: _absolute(name, value) for name, value in given.items() if name not in _WHERE}
-    text = yaml.safe_dump(kept, sort_keys=False)
-    return _hand_in(RunFolder.beside(job.out), profile, text, single_job, job.packages)
+    return _hand_in(RunFolder.beside(job.out), profile, as_yaml(kept), single_job, job.packages)
 
 
 def resubmit(
@@ -83,7 +87,7 @@ def resubmit(
         As for :func:`submit`; the one that it was submitted to before where not given.
     single_job : bool
     **asked
-        ``workers``, ``threads`` and ``memory``.
+        ``workers``, ``threads`` and ``memory``; ``credentials`` are refused.
 
     Raises
     ------
@@ -119,7 +123,8 @@ def cancel(out: str | Path) -> list[str]:
     run = RunFolder.beside(out)
     queue = queue_of(run.record()["kind"])
     run.refuse_foreign()
-    run.cancel()
+    if run.coordinator().get("outcome") != "finished":  # a follow-up may still be in the queue
+        run.cancel()
     _tell_of_unreachable(run, queue)
     # The last first: it would take the end of the one before for its cue.
     ended = [made["job"] for made in reversed(run.jobs()) if _is_in_queue(queue, made["job"])]
@@ -197,10 +202,14 @@ def _stop_after_s(own: BatchProfile) -> int:
     return walltime - before
 
 
-def _profile(cluster: str | Path, **asked: Any) -> Profile:
-    if is_address(cluster):
+def _profile(cluster: str | Path, credentials: Path | None = None, **asked: Any) -> Profile:
+    if is_address(cluster) or is_service(cluster):
         raise InputError(
             f"{cluster} is a cluster that runs already and takes no jobs; submit to local, a batch system or a profile"
+        )
+    if credentials is not None:
+        raise InputError(
+            "credentials are of a cluster that runs already, and a submitted run makes its own; leave them out"
         )
     profile = load_profile(cluster, **asked)
     queue_of(profile.kind)  # refuses kinds without one
@@ -213,7 +222,9 @@ def _hand_in(
     _refuse_second(run)
     queue = queue_of(profile.kind)
     if isinstance(profile, BatchProfile):
-        profile = profile.model_copy(update={"log_directory": str(run.logs)})
+        # Named here: a batch system need not pass SLCLUSTER_HOME on to the coordinator.
+        keys = profile.credentials_directory or str(home_folder() / "tls")
+        profile = profile.model_copy(update={"log_directory": str(run.logs), "credentials_directory": keys})
     script = coordinator_script(run, profile, single_job=single_job, packages=packages)
     if isinstance(profile, BatchProfile):
         check_python(profile)
@@ -229,12 +240,19 @@ def _hand_in(
         "kind": profile.kind,
         "submitted": time.time(),
         "host": socket.gethostname(),
-        "user": getpass.getuser(),
+        "user": _user(),
         "allow_import": list(packages),
     }
     run.create(texts, record)
     run.add_job(queue.submit(run.script), n_done=n_blocks_done(run))
     return run
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container in which nobody has this number
+        return str(os.getuid())
 
 
 def _refuse_second(run: RunFolder) -> None:
@@ -266,7 +284,7 @@ def _inside(profile: BatchProfile) -> LocalProfile:
 
 def _as_yaml(profile: Profile) -> str:
     values = {"kind": profile.kind, **profile.model_dump(mode="json", exclude_unset=True)}
-    return yaml.safe_dump(values, sort_keys=False)
+    return as_yaml(values)
 
 
 def _absolute(name: str, value: Any) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from slcluster.cluster.kinds import LocalProfile
+from slcluster.cluster.kinds import BatchProfile, LocalProfile
+from slcluster.cluster.profiles import load_profile
+from slcluster.cluster.queues import State, queue_of
 from slcluster.errors import InputError
 from slcluster.jobs.folder import RunFolder
+from slcluster.jobs.situation import situation
 from slcluster.jobs.submission import cancel, coordinator_script, resubmit
 
 
@@ -73,3 +77,35 @@ def test_no_code_is_taken_from_it(run: RunFolder, tmp_path: Path) -> None:
 def test_the_root_has_nothing_beside_it() -> None:
     with pytest.raises(InputError, match="/ is no result"):
         RunFolder.beside("/")
+
+
+def test_a_coordinator_that_never_began_says_why(run: RunFolder) -> None:
+    script = f"cd {run.path} && exec /no/such/python >>{run.coordinator_log} 2>&1\n"
+    run.create({run.script: script}, {"kind": "local", "user": "me", "host": "here"})
+    queue = queue_of("local")
+    run.add_job(job := queue.submit(run.script), n_done=0)
+    while queue.state(job).state is not State.GONE:
+        time.sleep(0.05)
+    assert "never began; the log ends:" in str(situation(run))
+    assert "/no/such/python" in str(situation(run))
+
+
+def test_keys_lie_where_who_submits_has_them(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every batch system passes SLCLUSTER_HOME on to the coordinator."""
+    monkeypatch.setenv("SLCLUSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n[ $1 = --test-only ] || echo 12\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    (tmp_path / "slurm.yaml").write_text("kind: slurm\ninterface: lo\n")
+    resubmit(run.out, tmp_path / "slurm.yaml")
+    found = load_profile(run.cluster_file)
+    assert isinstance(found, BatchProfile)
+    assert found.credentials_directory == str(tmp_path / "home" / "tls")
+
+
+def test_subjects_that_were_not_begun_are_counted(run: RunFolder) -> None:
+    stores = "store: [sub-01.zarr, sub-02.zarr, sub-03.zarr]\n"
+    run.create({run.script: "", run.job_file: stores}, {"kind": "local", "user": "me", "host": "here"})
+    assert "3 more to come, of which nothing has been computed" in str(situation(run))
