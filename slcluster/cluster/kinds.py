@@ -91,6 +91,8 @@ class LocalProfile(BaseProfile):
     """fast local disk for what workers spill"""
     start_timeout: Duration = "60s"
     """how long to wait for workers, at the start and after losing all of them"""
+    tls: bool = False
+    """encrypt, and let nobody in without a certificate of this run, not even other users of this machine"""
 
 
 class _Elsewhere(BaseProfile):

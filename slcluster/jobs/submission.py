@@ -182,7 +182,6 @@ def _coordinator_profile(run: RunFolder, profile: BatchProfile, single_job: bool
             "cores": profile.cores if single_job else own.cores,
             "memory": profile.memory if single_job else own.memory,
             "processes": 1,
-            "tls": profile.tls and not single_job,  # workers inside are on loopback, and speak plainly
             "walltime": own.walltime or profile.walltime,
             "queue": own.queue or profile.queue,
             "directives": profile.directives if own.directives is None else own.directives,
@@ -279,6 +278,7 @@ def _inside(profile: BatchProfile) -> LocalProfile:
         memory=f"{parse_bytes(profile.memory) // profile.processes}B",
         local_directory=profile.local_directory,
         environment=profile.environment,
+        tls=profile.tls,  # others may have jobs on this node
     )
 
 
