@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +96,16 @@ def resume(
 ) -> None:
     """Go on with an interrupted result, from its store alone. Blocks that are done stay done.
 
+    RESULT is a result store, or the folder of several.
+
     \b
     Examples:
       slcluster resume maps.zarr
       slcluster resume maps.zarr --cluster slurm.yaml --workers 32
       slcluster resume maps.zarr --submit
     """
+    from slcluster.cli.results import stores_in
+
     options = model_of(ClusterOptions, flags)
     if to_queue:
         for path in results:
@@ -109,7 +113,7 @@ def resume(
         return
     if single_job:
         raise click.UsageError("--single-job goes with --submit", ctx)
-    resume_results(results, options, ctx.meta["progress"])
+    resume_results(stores_in(results), options, ctx.meta["progress"])
 
 
 def resume_results(results: Sequence[str | Path], options: ClusterOptions, progress: Any) -> None:
@@ -183,7 +187,8 @@ def run_job(job: Job, progress: Any) -> list[xr.Dataset]:
     plans = [_planned(job, subject) for subject in subjects]
     if len(plans) == 1:
         check_out(targets[0], plan=plans[0])
-    with _connected(job, [*job.store, *targets]) as client:
+    is_done = all(_is_finished(target) for target in targets)
+    with nullcontext() if is_done else _connected(job, [*job.store, *targets]) as client:
         return _compute_all(job, subjects, targets, client, progress)
 
 
@@ -197,6 +202,15 @@ def _connected(options: ClusterOptions, paths: Sequence[str | Path]) -> Iterator
             absolute = Path(path).absolute()
             check_sees(client, next(part for part in (absolute, *absolute.parents) if part.exists()))
         yield client
+
+
+def _is_finished(path: Path) -> bool:
+    from slcluster.searchlight import status
+
+    try:
+        return path.exists() and status(path).is_finished
+    except SlclusterError:  # told when its turn comes
+        return False
 
 
 def _subject(job: Job, path: Path) -> xr.Dataset:
@@ -271,8 +285,8 @@ def _compute_all(
         try:
             result = _compute(job, subject, out, client, progress)
         except SlclusterError as error:
-            if len(subjects) == 1:
-                raise
+            if len(subjects) == 1 or (client is not None and client.status != "running"):
+                raise  # without its cluster the others need not be tried
             failed.append(name)
             click.echo(f"slcluster: {name}: {error}", err=True)
             continue

@@ -161,10 +161,14 @@ def cancel(results: tuple[str, ...]) -> None:
       slcluster resume maps.zarr --submit
     """
     from slcluster.cli.files import shown
+    from slcluster.jobs.folder import RunFolder
     from slcluster.jobs.submission import cancel as call_off
 
     for path in results:
         ended = call_off(path)
+        if not RunFolder.beside(path).is_cancelled:
+            click.echo(f"{shown(path)}: it has finished; nothing is cancelled")
+            continue
         what = f"cancelled job {', '.join(ended)}" if ended else "cancelled; no job was seen in the queue"
         click.echo(f"{shown(path)}: {what}; to go on: slcluster resume {shown(path)} --submit")
 

@@ -16,7 +16,7 @@ from slcluster.cluster.kubernetes import start_kubernetes
 from slcluster.cluster.listening import refuse_plain
 from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
-from slcluster.cluster.security import Credentials, load_credentials
+from slcluster.cluster.security import Credentials, issue_for_run, load_credentials
 from slcluster.cluster.service import client_of, find_service, is_service
 from slcluster.cluster.settings import DASHBOARD, MEMORY, NETWORK, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
@@ -204,11 +204,22 @@ def attach(cluster: str | Path, *, credentials: str | Path | None = None) -> Any
         client, timeout = client_of(service), service.start_timeout
         problem = f"cluster {cluster} has no worker; ask for some: slcluster cluster scale {cluster} N"
     try:
+        if not is_address(cluster):
+            _refuse_without_workers(client, problem)
         await_workers(client, timeout, problem)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _refuse_without_workers(client: Any, problem: str) -> None:
+    """Nobody waits for workers that nobody asked for."""
+    about = client.sync(client.scheduler.slcluster_describe)
+    if about["wanted"] == 0:
+        raise SlclusterError(problem)
+    if about["workers"] == 0:
+        log.info("waiting for a worker: %d are asked for", about["wanted"])
 
 
 @contextmanager
@@ -280,6 +291,8 @@ def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
 
     from slcluster.cluster.lasting import LastingCluster
 
+    own = issue_for_run() if profile.tls and credentials is None else None
+    credentials = credentials or own
     options = {
         "n_workers": profile.workers or max(1, CPU_COUNT // profile.threads),
         "threads_per_worker": profile.threads,
@@ -293,8 +306,14 @@ def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
         **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }
-    with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
-        cluster = LastingCluster(**options)
+    try:
+        with dask.config.set(dask_settings(profile.start_timeout)), teaching(profile):
+            cluster = LastingCluster(**options)
+    except BaseException:
+        if own is not None:
+            own.remove()
+        raise
+    cluster.credentials = own
     try:
         refuse_plain(cluster.scheduler_address)
     except InputError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import re
 import shlex
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -162,6 +164,8 @@ def _submit(cluster: Any, profile: BatchProfile) -> None:
         raise InputError(
             f"{queue_of(profile.kind).title} refuses the job: {cluster.refused}; see the script with --dry-run"
         )
+    cluster.has_begun = True
+    cluster.loop.add_callback(cluster.look)
     if profile.adapt:
         cluster.adapt(
             minimum=profile.adapt.minimum,
@@ -196,6 +200,7 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
     directives = [*system.directives, *booked.pop("directives", []), *logs, *profile.directives]
     lifetime, stagger = lifetime_s(walltime_s(profile.walltime))
     extra = dict(profile.extra)
+    variables = {**_safe_path(), **job_environment(profile)}
     options: dict[str, Any] = {
         "job_name": "slcluster",
         "cores": profile.cores,
@@ -211,7 +216,7 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
         ],
         "job_script_prologue": [
             *profile.prologue,
-            *(f"export {name}={shlex.quote(value)}" for name, value in job_environment(profile).items()),
+            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         ],
         "job_extra_directives": directives,
         **job_credentials(profile, credentials),
@@ -227,6 +232,14 @@ def _job_options(profile: BatchProfile, host: str, credentials: Credentials | No
     return {**options, **extra}
 
 
+def _safe_path() -> dict[str, str]:
+    """Workers look for modules in the current folder where this process does: for a notebook, not for the command.
+
+    It is theirs too, and a stray queue.py there would be taken for Python's own.
+    """
+    return {} if {"", os.getcwd()} & set(sys.path) else {"PYTHONSAFEPATH": "1"}
+
+
 def _log_folder(profile: BatchProfile) -> str:
     """Where the batch system writes logs. Its directives know no quotes that all systems read alike."""
     folder = profile.log_directory or ""
@@ -239,9 +252,14 @@ def _log_folder(profile: BatchProfile) -> str:
 
 
 def _jobqueue(module: str) -> Any:
+    before = signal.getsignal(signal.SIGINT)
     try:
         return import_module(f"dask_jobqueue.{module}")
     except ImportError:
         raise InputError(
             "batch clusters need dask-jobqueue; install it with: pip install 'slcluster[batch]'"
         ) from None
+    finally:
+        # On import it makes of Ctrl-C an exit without a word.
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)

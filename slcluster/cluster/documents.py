@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from yaml.composer import ComposerError
 
 from slcluster.errors import InputError
 
-__all__ = ["YamlDocument", "parse_scalar", "read_yaml", "validated"]
+__all__ = ["YamlDocument", "as_yaml", "parse_scalar", "read_yaml", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,6 +23,13 @@ class _Loader(yaml.SafeLoader):
 
     PyYAML follows YAML 1.1, where ``1e-4`` is text, ``01:30:00`` is 5400 and a condition called ``no`` is false.
     """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Aliases are refused: a few lines of aliases of aliases are more values than there is time to look at."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise ComposerError(None, None, "aliases are not read, write the value itself", mark)
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -38,6 +46,16 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), ["" if c == "\0" else c for c in _first]
     )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around what :class:`_Loader` would not read as text, such as ``12e4``, and makes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 def _decimal(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -75,7 +93,7 @@ class YamlDocument:
 def _child(node: yaml.Node, part: str | int) -> tuple[yaml.Node, yaml.Mark] | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value == part:
+            if key.value == str(part):
                 return value, key.start_mark
     elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part].start_mark
@@ -106,7 +124,7 @@ def read_yaml(path: Path, what: str) -> YamlDocument:
         loader = _Loader(text)
         root = loader.get_single_node()
         data = {} if root is None else loader.construct_document(root)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise InputError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
@@ -124,7 +142,7 @@ def _refuse_twice(path: Path, node: yaml.Node) -> None:
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise InputError(
                     f"{path}:{line}: key {key.value!r} is already on line {seen[key.value]}; keep one"
                 )
@@ -145,8 +163,20 @@ def parse_scalar(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{text!r} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as a file that :func:`read_yaml` reads the same values from.
+
+    Examples
+    --------
+    >>> as_yaml({"subject": "12e4", "radius_mm": 8})
+    "subject: '12e4'\\nradius_mm: 8\\n"
+    """
+    text: str = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def validated(
@@ -215,10 +245,11 @@ def _sentence(model: type[BaseModel], problem: Any, is_flag: bool) -> str:
     parts = [str(part) for part in problem["loc"] if not re.search(r"\W|^(str|list|int)$", str(part))]
     name = f"--{parts[0].replace('_', '-')}" if is_flag and parts else ".".join(parts)
     came, kind = problem["input"], problem["type"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         from slcluster.estimators import nearest
 
-        return f"unknown key {parts[-1]!r}: {nearest(parts[-1], list(model.model_fields))}"
+        key = str(came if kind == "invalid_key" else problem["loc"][-1])
+        return f"unknown key {key!r}: {nearest(key.replace('-', '_'), list(model.model_fields))}"
     if kind == "missing":
         field = model.model_fields.get(parts[0])
         return (

@@ -29,7 +29,15 @@ def home_folder() -> Path:
     StoreError
         It cannot be made.
     """
-    return private_folder(os.environ.get("SLCLUSTER_HOME") or Path.home() / ".slcluster")
+    if named := os.environ.get("SLCLUSTER_HOME"):
+        return private_folder(named)
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise InputError(
+            "you have no home folder here; name a folder of your own with SLCLUSTER_HOME"
+        ) from None
+    return private_folder(home / ".slcluster")
 
 
 def private_folder(path: str | Path) -> Path:
@@ -78,8 +86,8 @@ def refuse_seen_by_others(path: Path) -> None:
     about = path.stat()
     if about.st_uid != os.geteuid():
         raise InputError(
-            f"{path} belongs to user {about.st_uid}, and you are user {os.geteuid()}: it could hold keys that "
-            "are not yours; name a folder of your own with SLCLUSTER_HOME"
+            f"{path} belongs to user {about.st_uid}, and you are user {os.geteuid()}: it could hold what "
+            "is not yours; use a folder of your own (SLCLUSTER_HOME, or another place for the result)"
         )
     mode = stat.S_IMODE(about.st_mode)
     if mode & 0o077:

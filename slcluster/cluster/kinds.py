@@ -6,10 +6,12 @@ exported from here.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from slcluster.cluster.addresses import is_loopback
 from slcluster.cluster.quantities import Duration, Environment, Size, Walltime
 
 __all__ = [
@@ -61,6 +63,21 @@ class BaseProfile(_Strict):
     extra: dict[str, Any] = Field(default_factory=dict)
     """passed on to the Dask cluster class"""
 
+    @model_validator(mode="after")
+    def _dashboards_on_loopback(self) -> BaseProfile:
+        options = self.extra.get("scheduler_options") or {}
+        if not isinstance(options, dict):
+            raise ValueError(f"extra: scheduler_options must be a mapping, got {options!r}")
+        for name, address in (*self.extra.items(), *options.items()):
+            if name not in ("dashboard_address", "worker_dashboard_address") or address is None:
+                continue
+            if not is_loopback(str(address).rpartition(":")[0]):
+                raise ValueError(
+                    f"extra: {name} {address!r} would show pages to whoever reaches this machine: expected an "
+                    'address of loopback such as "127.0.0.1:8787"; from elsewhere use ssh -L'
+                )
+        return self
+
 
 class LocalProfile(BaseProfile):
     """Workers on this machine, as ``distributed.LocalCluster`` starts them. They listen on loopback alone."""
@@ -74,6 +91,8 @@ class LocalProfile(BaseProfile):
     """fast local disk for what workers spill"""
     start_timeout: Duration = "60s"
     """how long to wait for workers, at the start and after losing all of them"""
+    tls: bool = False
+    """encrypt, and let nobody in without a certificate of this run, not even other users of this machine"""
 
 
 class _Elsewhere(BaseProfile):
@@ -155,6 +174,8 @@ class BatchProfile(_Elsewhere):
     def _one_way_to_be_secure(self) -> BatchProfile:
         if odd := {"protocol", "security", "shared_temp_directory"} & set(self.extra):
             raise ValueError(f"extra must not hold {min(odd)}: tls and credentials_directory say it")
+        if not isinstance(flags := self.extra.get("worker_extra_args", []), list):
+            raise ValueError(f"extra: worker_extra_args must be a list, got {flags!r}")
         return self
 
     @property
@@ -187,9 +208,10 @@ class SgeProfile(BatchProfile):
 
     @model_validator(mode="after")
     def _books_its_cores(self) -> SgeProfile:
-        if self.cores > 1 and self.parallel_environment is None:
+        cores = max(self.cores, self.coordinator.cores)
+        if cores > 1 and self.parallel_environment is None:
             raise ValueError(
-                f"cores is {self.cores}, and Grid Engine books more than one through a parallel environment "
+                f"cores is {cores}, and Grid Engine books more than one through a parallel environment "
                 "alone; name it with parallel_environment (qconf -spl lists them)"
             )
         return self
@@ -221,6 +243,10 @@ class HTCondorProfile(BatchProfile):
         if self.queue is not None:
             raise ValueError(
                 "HTCondor has no queues; say which machines do under directives (Requirements = ...)"
+            )
+        if comment := next((line for line in self.prologue if re.search(r"(^|\s)#", line)), None):
+            raise ValueError(
+                f"prologue of HTCondor is one line of shell, which a comment would end: {comment!r}; remove it"
             )
         odd = [line for line in self.directives if "=" not in line]
         if odd:

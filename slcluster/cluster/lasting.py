@@ -8,6 +8,8 @@ from typing import Any
 from distributed import LocalCluster, Status
 from distributed.deploy import Cluster
 
+from slcluster.cluster.security import Credentials
+
 __all__ = ["LastingCluster"]
 
 #: Between two looks at a nanny that closes.
@@ -21,6 +23,14 @@ class LastingCluster(LocalCluster):
     where it has just died once more ends its nanny for good. A nanny also closes by itself, with a worker that lost
     its connection, and nobody starts another: here one is started.
     """
+
+    #: The certificates of this cluster alone, deleted with it.
+    credentials: Credentials | None = None
+
+    async def _close(self) -> None:
+        await super()._close()
+        if self.credentials is not None:
+            self.credentials.remove()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         if op != "remove":

@@ -80,7 +80,20 @@ def load_profile(
     changes = {name: value for name, value in changes.items() if value is not None}
     if "workers" in changes and not isinstance(base, LocalProfile):
         changes["adapt"] = None
-    return validated(type(base), {**base.model_dump(exclude_unset=True), **changes})
+    return validated(type(base), {**base.model_dump(exclude_unset=True), **changes, **_paths(base)})
+
+
+def _paths(profile: Profile) -> dict[str, str]:
+    """Paths of a profile as every process of the run finds them, wherever it starts. Nothing else expands ``~``."""
+    if not isinstance(profile, BatchProfile):
+        return {}
+    found = {name: getattr(profile, name) for name in ("python", "log_directory", "credentials_directory")}
+    paths = {name: str(Path(path).expanduser()) for name, path in found.items() if path and "/" in path}
+    if (folder := profile.credentials_directory) is not None:
+        paths["credentials_directory"] = str(Path(folder).expanduser().absolute())
+    if "python" in paths:
+        paths["python"] = str(Path(paths["python"]).absolute())
+    return paths
 
 
 def _from_file(spec: str | Path) -> Profile:
@@ -93,7 +106,7 @@ def _from_file(spec: str | Path) -> Profile:
         )
     document = read_yaml(path, "cluster profile")
     kind = document.data.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         where = f"{path}:{document.line(['kind'])}" if "kind" in document.data else str(path)
         raise InputError(f"{where}: kind must be one of {', '.join(KINDS)}, got {kind!r}")
     return validated(KINDS[kind], document.data, document=document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any
 
@@ -17,18 +18,21 @@ _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d+):(\d+)|(\d+)-(\d+)")
 def _size(text: str) -> str:
     try:
         n_bytes = parse_bytes(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         n_bytes = 0
-    if n_bytes <= 0:
+    # "8" would be eight bytes, and "GB" one of them.
+    if n_bytes <= 0 or not re.match(r"[\d.]+ *[a-zA-Z]", text.strip()):
         raise ValueError(f'expected a size such as "2GB", got {text!r}')
     return text
 
 
 def _duration(text: str) -> str:
     try:
-        parse_timedelta(text)
-    except (ValueError, KeyError):
-        raise ValueError(f'expected a time such as "90s" or "2h", got {text!r}') from None
+        seconds = parse_timedelta(text)
+    except (ValueError, KeyError, IndexError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f'expected a time such as "90s" or "2h", got {text!r}')
     return text
 
 
@@ -57,7 +61,7 @@ def walltime_s(text: str) -> int:
     elif re.fullmatch(r"[\d.]+ *[a-zA-Z]+", text):
         try:
             total = int(parse_timedelta(text))
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, OverflowError):
             total = 0
     else:
         total = 0
@@ -77,7 +81,7 @@ def _variables(value: Any) -> Any:
     """Numbers need no quotes: a variable is text anyway."""
     if not isinstance(value, dict):
         return value
-    odd = [name for name in value if not str(name).isidentifier()]
+    odd = [name for name in value if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name))]
     if odd:
         raise ValueError(f"{odd[0]!r} is not the name of a variable")
     return {

@@ -24,7 +24,7 @@ from slcluster.errors import InputError, SlclusterError
 __all__ = ["BatchQueue", "JobState", "LocalQueue", "Queue", "State", "queue_of"]
 
 #: A front end that does not answer for this long is treated as one that is not there.
-_ANSWER_S = 30.0
+ANSWER_S = 30.0
 
 
 class State(StrEnum):
@@ -225,7 +225,7 @@ def _call(words: list[str], *, stdin: Path | None = None) -> subprocess.Complete
             capture_output=True,
             text=True,
             check=False,
-            timeout=_ANSWER_S,
+            timeout=ANSWER_S,
         )
     except subprocess.TimeoutExpired:
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import shlex
 from contextlib import suppress
 from importlib import import_module
@@ -19,6 +20,7 @@ from dask_jobqueue.lsf import LSFJob
 from distributed import Status
 from distributed.deploy.cluster import Cluster
 
+from slcluster.cluster.queues import Queue, State, queue_of
 from slcluster.cluster.security import Credentials
 from slcluster.cluster.systems import SYSTEMS
 
@@ -36,6 +38,12 @@ class Replacing:
     retry_s = 60.0
     #: What the batch system said to the last job that it refused.
     refused: str | None = None
+    #: Whether the first jobs have been taken; who submits those tells of a refusal.
+    has_begun = False
+    #: Seconds between two looks at jobs without a worker, and how many are asked for: a queue serves many people.
+    look_s, n_asked = 60.0, 8
+    #: What knows of the jobs.
+    queue: Queue
     #: The certificates of this cluster, deleted with it.
     credentials: Credentials | None = None
     _settings: Any = None
@@ -82,6 +90,32 @@ class Replacing:
         lost = self.workers.pop(job)
         self._futures.add(asyncio.ensure_future(self._resubmit(lost)))
 
+    def look(self: Any, known: frozenset[str] = frozenset()) -> None:
+        """Replace jobs that end before a worker of theirs comes, from now on: the scheduler hears nothing of those.
+
+        A node that is broken ends every job that it gets at once, and is always free for the next.
+        """
+
+        def soon() -> None:
+            self._futures.add(asyncio.ensure_future(self._look(known)))
+
+        asyncio.get_running_loop().call_later(self.look_s, soon)
+
+    async def _look(self: Any, known: frozenset[str]) -> None:
+        alive = {str(about["name"]) for about in self.scheduler_info["workers"].values()}
+        silent = {
+            str(made.job_id): job
+            for job, made in self.workers.items()
+            if made.status == Status.running and job in self.worker_spec and not self._names(job) & alive
+        }
+        old = sorted(known & set(silent))  # a queue need not know yet of what was just handed in
+        for number in random.sample(old, min(self.n_asked, len(old))):
+            if self.status != Status.running:
+                return
+            if (await asyncio.to_thread(self.queue.state, number)).state is State.GONE:
+                self._replace(silent[number])
+        self.look(frozenset(silent))
+
     async def _resubmit(self: Any, lost: Any) -> None:
         with suppress(Exception):  # it has gone already, as a rule
             await lost.close()
@@ -107,7 +141,7 @@ class Replacing:
                 self.workers[name].status = Status.failed
             self.refused = refusal(error)
             asyncio.get_running_loop().call_later(self.retry_s, self._try_again, failed)
-            if len(failed) < len(self.workers):
+            if self.has_begun or len(failed) < len(self.workers):
                 log.warning(
                     "%d of %d batch jobs were not taken: %s; they are submitted again in %.0f s",
                     *(len(failed), len(self.workers), self.refused, self.retry_s),
@@ -136,7 +170,10 @@ def replacing_cluster(kind: str) -> type:
     """dask-jobqueue's cluster class for a batch system, whose lost jobs are replaced."""
     system = SYSTEMS[kind]
     base = getattr(import_module(f"dask_jobqueue.{system.module}"), system.cluster)
-    body: dict[str, Any] = {"__doc__": f"{base.__name__} whose lost jobs are replaced."}
+    body: dict[str, Any] = {
+        "__doc__": f"{base.__name__} whose lost jobs are replaced.",
+        "queue": queue_of(kind),
+    }
     if kind == "lsf":
         body["job_cls"] = _LsfJob
     return type(f"Replacing{base.__name__}", (Replacing, base), body)

@@ -8,8 +8,10 @@ in, not even on the same machine.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -22,14 +24,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from slcluster.cluster.home import home_folder, private_folder
 from slcluster.cluster.kinds import KINDS
+from slcluster.cluster.queues import State, queue_of
 from slcluster.cluster.security import load_credentials
-from slcluster.errors import InputError, SlclusterError, cannot_write, one_line
+from slcluster.errors import InputError, SlclusterError, StoreError, cannot_write, one_line
 
 __all__ = [
     "Service",
     "check_name",
     "client_of",
     "describe_service",
+    "end_jobs",
     "find_service",
     "is_service",
     "list_services",
@@ -37,8 +41,11 @@ __all__ = [
     "service_folder",
     "stop_service",
     "unknown_service",
+    "was_removed",
     "write_record",
 ]
+
+log = logging.getLogger("slcluster")
 
 #: What a name looks like: nothing that could be an address, a path or a file.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -76,6 +83,8 @@ class Service(BaseModel):
     credentials : Path
     log : Path, optional
         Not known where somebody else keeps it, as systemd does.
+    jobs : tuple of str
+        Batch jobs of its workers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -93,6 +102,7 @@ class Service(BaseModel):
     idle_timeout: str | None = None
     credentials: Path
     log: Path | None = None
+    jobs: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -100,9 +110,22 @@ class Service(BaseModel):
         from slcluster.store.lease import SILENCE_S, is_dead, read_lease, silence_s
 
         lease = read_lease(service_folder(self.name))
-        if not lease or lease["pid"] != self.pid or is_dead(lease) or silence_s(lease) > SILENCE_S:
+        if not lease or lease["pid"] != self.pid or is_dead(lease):
+            return "gone"
+        if silence_s(lease) > SILENCE_S and not self.is_seen:
             return "gone"
         return "starting" if self.address is None else "running"
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether its process lives on this machine, however long it has said nothing: frozen, or its disk full."""
+        from slcluster.store.lease import check_free
+
+        try:
+            check_free(service_folder(self.name))
+        except StoreError:
+            return True
+        return False
 
     @property
     def tunnel(self) -> str | None:
@@ -152,6 +175,33 @@ def write_record(service: Service) -> None:
 
 def remove_record(name: str) -> None:
     (service_folder(name) / _RECORD).unlink(missing_ok=True)
+
+
+def end_jobs(service: Service) -> None:
+    """Call off the batch jobs of a cluster that has gone without doing so, and say where that fails."""
+    for job in service.jobs:
+        queue = queue_of(service.kind)
+        found = queue.state(job)
+        try:
+            if found.state in (State.WAITING, State.RUNNING):
+                queue.cancel(job)
+        except SlclusterError as error:
+            log.warning("%s", one_line(error))
+        if found.state is State.UNKNOWN:
+            log.warning(
+                "%s cannot be asked for job %s of cluster %s: %s", queue.title, job, service.name, found
+            )
+
+
+def was_removed(service: Service) -> bool:
+    """Whether a cluster has no record any more. A disk that does not answer is no sign of it."""
+    try:
+        (service_folder(service.name) / _RECORD).stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, SlclusterError):
+        pass
+    return False
 
 
 def read_record(name: str) -> Service | None:
@@ -230,12 +280,15 @@ def client_of(service: Service, *, as_default: bool = True) -> Any:
             "there, or start one with a profile whose workers are elsewhere"
         )
     security = load_credentials(service.credentials).security()
+    client: Any = None
     try:
-        client: Any = Client(service.address, security=security, timeout=ANSWER_S, set_as_default=as_default)
+        client = Client(service.address, security=security, timeout=ANSWER_S, set_as_default=as_default)
         if as_default:  # somebody has come to work, and finds the whole idle timeout before them
             client.sync(client.scheduler.slcluster_greet)
         return client
     except (OSError, ValueError) as error:
+        if client is not None:
+            client.close()  # or it would stay the active one
         raise SlclusterError(
             f"cluster {service.name} does not answer at {service.address} on {service.host} "
             f"({one_line(error)}); its log: {service.log or 'where it was started'}"
@@ -304,10 +357,21 @@ def stop_service(name: str) -> None:
     if service is None:
         raise InputError(unknown_service(name))
     if service.state == "gone":
+        end_jobs(service)
         clear(name)
+        if service.host != socket.gethostname():
+            log.warning(
+                "cluster %s gave no sign of life and was not asked; if process %d on %s still is, it ends by itself",
+                *(name, service.pid, service.host),
+            )
         return
-    with _asking(find_service(name)) as ask:
-        ask("stop")
+    try:
+        with _asking(find_service(name)) as ask:
+            ask("stop")
+    except SlclusterError:
+        if not service.is_seen:
+            raise
+        os.kill(service.pid, signal.SIGTERM)
     end = time.monotonic() + STOP_S
     while service.state != "gone":
         if time.monotonic() > end:

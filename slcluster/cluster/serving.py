@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,12 @@ from slcluster.cluster.security import Credentials, issue_for_run
 from slcluster.cluster.service import (
     Service,
     check_name,
+    end_jobs,
+    is_service,
     read_record,
     remove_record,
     service_folder,
+    was_removed,
     write_record,
 )
 from slcluster.errors import InputError, SlclusterError, StoreError
@@ -83,6 +86,8 @@ def serve(
     with _lease(name, folder) as lease:
         if log_file is not None:
             os.truncate(log_file, 0)  # what an earlier one of this name wrote
+        if (earlier := read_record(name)) is not None:
+            end_jobs(earlier)
         clear(name)
         credentials = _issue(name, chosen)
         service = Service(
@@ -114,6 +119,10 @@ def held_profile(profile: str | Path, **asked: Any) -> Profile:
     InputError
         It is of another kind, or as :func:`load_profile`.
     """
+    if is_service(profile):
+        raise InputError(
+            f"{profile} is a cluster that runs already; start one of a profile, under another name"
+        )
     chosen = load_profile(profile, **asked)
     if not isinstance(chosen, LocalProfile | BatchProfile):
         raise InputError(
@@ -186,21 +195,31 @@ def _run(service: Service, profile: Profile, credentials: Credentials, lease: An
         # Its own timeout would close it alone, and its workers would look for it for half a minute.
         cluster.scheduler.idle_timeout = None
         cluster.scheduler.idle_since = time.time()  # workers have had time to start
-        write_record(
-            service.model_copy(
-                update={"address": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
-            )
-        )
+        now = {"address": cluster.scheduler_address, "dashboard": cluster.dashboard_link}
+        service = service.model_copy(update={**now, "jobs": _jobs(cluster)})
+        write_record(service)
         _say(f"cluster {service.name} runs at {cluster.scheduler_address}, process {service.pid}")
         while not stop.wait(_LOOK_S):
             lease.check()
             if cluster.scheduler.status.name in ("closing", "closed"):
                 return "a client shut its scheduler down"
+            if was_removed(service):
+                return "somebody stopped it while it gave no sign of life"
+            if (jobs := _jobs(cluster)) != service.jobs:
+                service = service.model_copy(update={"jobs": jobs})
+                with suppress(StoreError):  # a full disk may be emptied again
+                    write_record(service)
             if _is_idle(cluster.scheduler, service.idle_timeout):
                 stop(f"no work for {service.idle_timeout}")
         with cluster.get_client() as client:
             hush(client)
         return stop.reason
+
+
+def _jobs(cluster: Any) -> tuple[str, ...]:
+    """Numbers of the batch jobs of a cluster that has some."""
+    jobs = list(getattr(cluster, "workers", {}).values())
+    return tuple(str(job.job_id) for job in jobs if getattr(job, "job_id", None))
 
 
 def _is_idle(scheduler: Any, timeout: str | None) -> bool:
@@ -296,7 +315,8 @@ def launch(
     where = str(profile) if str(profile) in KINDS else str(Path(profile).expanduser().absolute())
     options = {**asked, "idle-timeout": idle_timeout}
     flags = [f"--{flag}={value}" for flag, value in options.items() if value is not None]
-    command = [sys.executable, "-m", "slcluster", "cluster", "start", where, f"--name={name}", *flags]
+    # -P: the current folder is no place for modules, as it is for the command itself.
+    command = [sys.executable, "-P", "-m", "slcluster", "cluster", "start", where, f"--name={name}", *flags]
     handle = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         # It keeps the current folder: a profile may name others from there.

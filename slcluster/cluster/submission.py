@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,14 +11,18 @@ import tempfile
 from importlib import metadata
 
 from slcluster.cluster.kinds import BatchProfile
-from slcluster.cluster.queues import queue_of
+from slcluster.cluster.queues import ANSWER_S, queue_of
 from slcluster.cluster.systems import SYSTEMS
-from slcluster.errors import InputError
+from slcluster.errors import InputError, SlclusterError
 
 __all__ = ["check_python", "check_submission"]
 
 #: Imports what computes a block, so that a part that is missing shows here.
 _IMPORTS = "import distributed, slcluster.compute, importlib.metadata as m; print(m.version('slcluster'))"
+
+
+#: What a front end says when what is behind it does not speak: no word on the job.
+_NO_ANSWER = r"(?i)timed out|unable to contact|connect failure|connection refused"
 
 
 def check_python(profile: BatchProfile) -> None:
@@ -35,7 +40,13 @@ def check_python(profile: BatchProfile) -> None:
     if python is None or python == sys.executable or profile.prologue or not os.path.exists(python):
         return
     try:
-        answer = subprocess.run([python, "-c", _IMPORTS], capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            [python, "-c", _IMPORTS],
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     except OSError as error:
         raise InputError(f"python: {python} is not an interpreter: {error.strerror}") from None
     if answer.returncode:
@@ -56,6 +67,8 @@ def check_submission(kind: str, script: str) -> None:
     ------
     InputError
         There is no such system here, or it would not.
+    SlclusterError
+        It does not answer.
     """
     system, title = SYSTEMS[kind], queue_of(kind).title
     submit = shutil.which(system.submit)
@@ -69,10 +82,18 @@ def check_submission(kind: str, script: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
         file.flush()
-        answer = subprocess.run(
-            [submit, "--test-only", file.name], capture_output=True, text=True, check=False
-        )
+        try:
+            answer = subprocess.run(
+                [submit, "--test-only", file.name],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=ANSWER_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise SlclusterError(f"{title} does not answer within {ANSWER_S:g} s; try again later") from None
+    reason = " ".join(answer.stderr.split())
+    if answer.returncode and re.search(_NO_ANSWER, reason):
+        raise SlclusterError(f"{title} does not answer: {reason}; try again later")
     if answer.returncode:
-        raise InputError(
-            f"{title} refuses the job: {' '.join(answer.stderr.split())}; see the script with --dry-run"
-        )
+        raise InputError(f"{title} refuses the job: {reason}; see the script with --dry-run")

@@ -113,6 +113,9 @@ SYSTEMS: dict[str, System] = {
         logs=("-o {folder}/slcluster-%j.out", "-e {folder}/slcluster-%j.err"),
         written=_days_and_clock,
         has_test=True,
+        # A site may take jobs that no partition will ever run (EnforcePartLimits=NO), --test-only included.
+        stuck="PartitionTimeLimit|PartitionNodeLimit|BadConstraints|JobHeld|InvalidAccount|InvalidQOS|"
+        "DependencyNeverSatisfied|launch failed requeued held",
     ),
     "pbs": System(
         "pbs",

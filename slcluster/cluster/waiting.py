@@ -40,19 +40,19 @@ def await_workers(client: Any, timeout: str, problem: str, watch: Watch | None =
     SlclusterError
         No worker came, or none will, or one ended at once, lacks slcluster or a part of it, or has another version.
     """
+    from distributed.comm import CommClosedError
+
     _await_first(client, timeout, problem, watch)
     ours = metadata.version("slcluster")
-    found: dict[str, Any] = client.run(metadata.version, "slcluster", on_error="return")
+    found = _answers(client, OSError, metadata.version, "slcluster")
     for worker, theirs in found.items():
-        _check_answers(worker, theirs)
         if theirs != ours:
             has = f"slcluster {theirs}" if isinstance(theirs, str) else "no slcluster"
             raise SlclusterError(
                 f"worker {worker} has {has}, this process {ours}; install the same on all nodes"
             )
     # Only what every interpreter has can be sent to a worker that may lack the rest.
-    for worker, failed in client.run(exec, "import slcluster.compute", on_error="return").items():
-        _check_answers(worker, failed)
+    for worker, failed in _answers(client, CommClosedError, exec, "import slcluster.compute").items():
         if failed is not None:
             raise SlclusterError(
                 f"worker {worker} cannot import slcluster: {type(failed).__name__}: {failed}; "
@@ -61,20 +61,23 @@ def await_workers(client: Any, timeout: str, problem: str, watch: Watch | None =
     _log_ready(client, list(found))
 
 
-def _check_answers(worker: str, answer: Any) -> None:
-    from distributed.comm import CommClosedError
-
-    if isinstance(answer, CommClosedError):
+def _answers(client: Any, gone: type[Exception], function: Any, *args: Any) -> dict[str, Any]:
+    """What a function returns or raises on each worker but those that left meanwhile; there must be others."""
+    found: dict[str, Any] = client.run(function, *args, on_error="return")
+    there = {worker: answer for worker, answer in found.items() if not isinstance(answer, gone)}
+    if not there:
         raise SlclusterError(
-            f"worker {worker} ended while it imported slcluster, most likely out of memory; give workers more memory"
+            f"worker {next(iter(found), 'of the cluster')} ended while it imported slcluster, most likely out of "
+            "memory; give workers more memory"
         )
+    return there
 
 
 def _await_first(client: Any, timeout: str, problem: str, watch: Watch | None) -> None:
     from dask.utils import parse_timedelta
 
     end = time.monotonic() + parse_timedelta(timeout)
-    pause = _SOON
+    pause, has_told = _SOON, False
     while True:
         left = end - time.monotonic()
         try:
@@ -86,6 +89,9 @@ def _await_first(client: Any, timeout: str, problem: str, watch: Watch | None) -
                 raise SlclusterError(f"{problem} (waited {timeout}){says}") from None
         if watch is not None:
             watch.look()
+            if pause == _SELDOM and not has_told:
+                log.info("still waiting for a worker; %s", watch.report())
+                has_told = True
         pause = min(1.5 * pause, _SELDOM)
 
 

@@ -54,7 +54,8 @@ class Watch:
             stuck = f"job {job} is {found}"
         if stuck:
             raise SlclusterError(
-                f"{self._queue.title} holds the jobs back for an error: {stuck}; {last_words(self._logs, jobs)}"
+                f"{self._queue.title} will not start the jobs as they are: {stuck}; change what it names (walltime, "
+                f"queue, account); {last_words(self._logs, jobs)}"
             )
         if self._were_gone:  # twice: a worker may just be connecting, and a job just be listed
             raise SlclusterError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping
 from importlib import import_module
+from numbers import Number
 from typing import Any
 
 from slcluster.errors import InputError
@@ -104,8 +105,10 @@ def refuse_caches(kind: type, params: Mapping[str, Any]) -> None:
 
 def _names_cache(value: Any) -> bool:
     if isinstance(value, Mapping):
+        # A condition may be called memory too, and have a weight.
         return any(
-            (str(key).rpartition("__")[2] == "memory" and item is not None) or _names_cache(item)
+            (str(key).rpartition("__")[2] == "memory" and not isinstance(item, Number | None))
+            or _names_cache(item)
             for key, item in value.items()
         )
     return isinstance(value, list | tuple) and any(map(_names_cache, value))

@@ -5,8 +5,8 @@ frees the store. It is killed without notice, by a node that fails or the system
 then. Or the run is over. So the first thing that it does is to hand in its follow-up, which the batch system holds
 back until this job has ended, *however* it ended; when the run is over it calls the follow-up off. One that starts
 in spite of that finds nothing to do. Starting after any end is what every batch system with dependencies knows
-(Grid Engine and OAR know nothing else), and the lease of the result store keeps two coordinators apart whatever
-the queue believes. HTCondor has no dependencies between jobs: there the leaving coordinator hands in its follow-up,
+(Grid Engine and OAR know nothing else), and a lease of the run's folder keeps two coordinators apart whatever the
+queue believes. HTCondor has no dependencies between jobs: there the leaving coordinator hands in its follow-up,
 and a run that was killed without notice waits for ``slcluster resume OUT --submit``.
 """
 
@@ -25,9 +25,9 @@ from typing import Any
 from slcluster.archive import results_in, status
 from slcluster.cluster.queues import Queue, State, queue_of
 from slcluster.dispatch import active_client
-from slcluster.errors import SlclusterError, one_line
+from slcluster.errors import SlclusterError, StoreError, one_line
 from slcluster.jobs.folder import RunFolder
-from slcluster.store.lease import SILENCE_S
+from slcluster.store.lease import SILENCE_S, Lease
 
 __all__ = ["lead", "n_blocks_done"]
 
@@ -121,6 +121,7 @@ class _Leader:
         self._queue: Queue = queue_of(run.record()["kind"])
         self._job = self._queue.own_job()
         self._follow_up: str | None = None
+        self._lease: Lease | None = None
         self._about: dict[str, Any] = {
             "job": self._job,
             "host": socket.gethostname(),
@@ -132,14 +133,35 @@ class _Leader:
 
     def begin(self) -> None:
         """Take over from the coordinator before, if there was one."""
-        n_done, before = n_blocks_done(self._run), self._run.coordinator()
+        n_done = n_blocks_done(self._run)
         log.info("coordinator %s on %s, %d blocks done", self._job, self._about["host"], n_done)
         if self._queue.has_dependencies and self._job is not None and self._is_fruitful(n_done):
             self._hand_in(n_done, after=self._job)
+        self._take_over()
         self._await_store()
-        self._end_workers(before)
+        self._end_workers(self._run.coordinator())
         self._run.write_coordinator(self._about)
         self._reporter.start()
+
+    def _take_over(self) -> None:
+        """Be the only coordinator: a queue may believe that the one before has gone while it goes on."""
+        has_told = False
+        while self._lease is None:
+            lease = Lease(self._run.path)
+            try:
+                self._lease = lease.__enter__()
+            except StoreError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise
+                if not has_told:
+                    log.warning("another coordinator is at work (%s)", one_line(error))
+                    has_told = True
+                self._pause()
+
+    def _pause(self) -> None:
+        if self._run.is_cancelled:
+            raise KeyboardInterrupt
+        time.sleep(_HELD_S)
 
     def leave(self, out_of_time: bool) -> None:
         """Stop before the run is over."""
@@ -162,14 +184,15 @@ class _Leader:
         self._stop.set()
         if self._reporter.is_alive():
             self._reporter.join()
+        if self._lease is None:
+            return  # what the folder says is another one's
         with suppress(OSError):  # a full disk has been told already
             self._run.write_coordinator({**self._about, **outcome, "ended": time.time()})
+        self._lease.__exit__(None, None, None)
 
     def _is_fruitful(self, n_done: int) -> bool:
         """Whether coordinators since somebody submitted the run, of which the last is this one, got on."""
-        chain: list[int] = []
-        for handed_in in self._run.jobs():
-            chain = [*(chain if handed_in["follows"] else []), handed_in["n_done"]]
+        chain = [made["n_done"] for made in self._run.jobs()]
         if len(chain) >= _FRUITLESS and chain[-_FRUITLESS:] == [n_done] * _FRUITLESS:
             log.warning(
                 "%d coordinators ended without a new block; this one is the last: see the logs, then "
@@ -196,13 +219,13 @@ class _Leader:
         log.info("job %s goes on if this one ends early", self._follow_up)
 
     def _await_store(self) -> None:
-        """A queue may believe that the coordinator before has gone while it still computes."""
+        """Somebody may compute a result without being a coordinator."""
         has_told = False
         while held := [found for found in map(status, results_in(self._run.out)) if _is_held(found)]:
             if not has_told:
                 log.warning("%s is still computed by %s; waiting for its end", held[0].path, held[0].holder)
                 has_told = True
-            time.sleep(_HELD_S)
+            self._pause()
 
     def _end_workers(self, before: dict[str, Any]) -> None:
         """Workers of a coordinator that was killed wait for it for a minute, in places that are needed now."""

@@ -9,6 +9,7 @@
     record.json        kind of queue, machine and user that submitted
     jobs.jsonl         a line for every coordinator that was handed in, oldest first
     coordinator.json   what the last coordinator to run says of itself, written again and again
+    lease.json         held by the coordinator that runs
     cancelled          present once the run was cancelled
     logs/              what the jobs print; coordinator.log is that of all coordinators, one after the other
 """
@@ -21,7 +22,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from slcluster.errors import SlclusterError, StorePathError, cannot_write
+from slcluster.cluster.home import private_folder, refuse_seen_by_others
+from slcluster.errors import InputError, SlclusterError, StorePathError, cannot_write
 
 __all__ = ["RunFolder"]
 
@@ -56,6 +58,8 @@ class RunFolder:
     def beside(cls, out: str | Path) -> RunFolder:
         """That of the result, or the folder of results, at ``out``."""
         out = Path(out).expanduser().resolve()
+        if not out.name:
+            raise InputError(f"{out} is no result: expected a store, or a folder of stores")
         return cls(out.with_name(f"{out.name}.run"))
 
     @property
@@ -80,12 +84,15 @@ class RunFolder:
 
         Raises
         ------
+        InputError
+            As :meth:`refuse_foreign`.
         StoreError
             It cannot be written.
         """
+        # Certificates and addresses of a cluster pass through here: nobody else reads it.
+        private_folder(self.path)
+        self.refuse_foreign()
         try:
-            # Certificates and addresses of a cluster pass through here: nobody else reads it.
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.logs.mkdir(exist_ok=True)
             for path, text in texts.items():
                 path.write_text(text)
@@ -97,6 +104,19 @@ class RunFolder:
             _replace(self._record, record)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that somebody else could have filled: what is in it says what is executed as us.
+
+        Raises
+        ------
+        InputError
+            It belongs to somebody else, others can enter it, or a link in it leads elsewhere.
+        """
+        refuse_seen_by_others(self.path)
+        for path in self.path.rglob("*"):
+            if path.is_symlink():
+                raise InputError(f"{path} is a link, and the folder of a run holds none; remove it")
 
     def record(self) -> dict[str, Any]:
         """What :meth:`create` was given.
@@ -126,15 +146,22 @@ class RunFolder:
         """
         line = json.dumps({"job": job, "follows": follows, "n_done": n_done})
         with self._jobs.open("a") as file:
-            file.write(f"{line}\n")
+            # On a line of its own, also after one that a full disk cut off.
+            file.write(f"\n{line}\n")
 
     def jobs(self) -> list[dict[str, Any]]:
-        """Coordinators that were handed in, oldest first."""
+        """Coordinators that were handed in since somebody last submitted the run, oldest first.
+
+        Numbers before that are of a queue that need not be this one's.
+        """
         try:
             lines = self._jobs.read_text().splitlines()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        found: list[dict[str, Any]] = []
+        for made in filter(None, map(_job_in, lines)):
+            found = [*(found if made["follows"] else []), made]
+        return found
 
     def write_coordinator(self, about: dict[str, Any]) -> None:
         """Say what the coordinator that runs now is."""
@@ -155,10 +182,26 @@ class RunFolder:
     def is_cancelled(self) -> bool:
         return self._cancelled.exists()
 
+    def last_line(self) -> str | None:
+        """The last line of the log that was written to last."""
+        for path in sorted(self.log_files(), key=lambda path: path.stat().st_mtime, reverse=True):
+            if said := path.read_text(errors="replace").strip():
+                return " ".join(said.splitlines()[-1].split())
+        return None
+
     def log_files(self) -> list[Path]:
         """Logs that say something: the coordinators' first, then those of jobs."""
         found = [path for path in self.logs.glob("*") if path.is_file() and path.stat().st_size]
         return sorted(found, key=lambda path: (path != self.coordinator_log, path.name))
+
+
+def _job_in(line: str) -> dict[str, Any] | None:
+    """What a line of the list of jobs says; None where it was cut off."""
+    try:
+        made = json.loads(line)
+    except ValueError:
+        return None
+    return made if isinstance(made, dict) and {"job", "follows", "n_done"} <= set(made) else None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 from slcluster.errors import InputError
@@ -42,7 +43,7 @@ def usable_path(path: Path) -> Path:
     InputError
     """
     # A line break in a path would be a line of its own in a job script.
-    if not str(path).isprintable():
+    if any(unicodedata.category(sign) == "Cc" for sign in str(path)):
         raise InputError(f"{str(path)!r} is not a usable path: it holds a control character; choose another")
     for part in path.parts:
         if len(part.encode(errors="surrogateescape")) > 255:

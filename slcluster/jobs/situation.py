@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from slcluster.archive import results_in
+from slcluster.cluster.documents import read_yaml
 from slcluster.cluster.queues import JobState, State, queue_of
 from slcluster.jobs.folder import RunFolder
 
@@ -33,6 +35,10 @@ class Situation:
         What the last coordinator to run said of itself.
     tunnel : str or None
         Command that brings the dashboard to the machine it is typed on.
+    last_line : str or None
+        How the logs end, where a coordinator has left the queue without a word, or before it began.
+    n_waiting : int
+        Subjects of several of which no result has been begun.
     """
 
     out: str
@@ -41,6 +47,8 @@ class Situation:
     jobs: dict[str, JobState]
     coordinator: dict[str, Any]
     tunnel: str | None
+    last_line: str | None = None
+    n_waiting: int = 0
 
     @property
     def is_going_on(self) -> bool:
@@ -64,12 +72,19 @@ class Situation:
         in_queue = {job: found for job, found in self.jobs.items() if found.state is not State.GONE}
         lines += [f"    job {job}: {found}" for job, found in in_queue.items()]
         lines += self._of_coordinator()
+        if self.n_waiting:
+            lines.append(f"    {self.n_waiting} more to come, of which nothing has been computed")
+        if not in_queue and self.last_line:
+            fate = "was killed" if self.coordinator else "never began"
+            lines.append(f"    its coordinator {fate}; the log ends: {self.last_line}")
         if not in_queue and self.outcome != "finished":
             lines.append(
                 f"    none of its jobs is in the queue; to go on: slcluster resume {self.out} --submit"
             )
         if self.tunnel and in_queue:
-            lines.append(f"    dashboard: {self.tunnel}\n      then open http://127.0.0.1:8787/status")
+            lines.append(
+                f"    dashboard: {self.tunnel}\n      then open http://127.0.0.1:8787/status or /slcluster/"
+            )
         return "\n".join(lines)
 
     def _of_coordinator(self) -> list[str]:
@@ -80,6 +95,8 @@ class Situation:
         if "ended" in about:
             since = time.time() - about["ended"]
             return [f"{name}: {self.outcome} {since:.0f} s ago{f'; {self.error}' if self.error else ''}"]
+        if self.last_line:
+            return [name]
         n_jobs = len(about.get("workers", ()))
         return [f"{name}: {about.get('n_workers', 0)} workers{f' in {n_jobs} jobs' if n_jobs else ''}"]
 
@@ -95,6 +112,7 @@ def situation(run: RunFolder) -> Situation:
     record, about = run.record(), run.coordinator()
     queue = queue_of(record["kind"])
     jobs = {made["job"]: queue.state(made["job"]) for made in run.jobs()[-2:]}
+    is_silent = "ended" not in about and all(found.state is State.GONE for found in jobs.values())
     return Situation(
         out=str(run.out),
         queue=queue.title,
@@ -102,7 +120,16 @@ def situation(run: RunFolder) -> Situation:
         jobs=jobs,
         coordinator=about,
         tunnel=_tunnel(record, about),
+        n_waiting=_n_waiting(run),
+        last_line=run.last_line() if is_silent else None,
     )
+
+
+def _n_waiting(run: RunFolder) -> int:
+    """Of one subject the result's own status says enough."""
+    job = read_yaml(run.job_file, "job file").data if run.job_file.exists() else {}
+    stores = job.get("store")
+    return max(0, len(stores) - len(results_in(run.out))) if isinstance(stores, list) and stores[1:] else 0
 
 
 def _tunnel(record: dict[str, Any], about: dict[str, Any]) -> str | None:

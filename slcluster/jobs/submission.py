@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import shlex
 import socket
 import sys
@@ -12,14 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dask.utils import parse_bytes, parse_timedelta
 
 from slcluster.cluster.batch import make_job
+from slcluster.cluster.documents import as_yaml
+from slcluster.cluster.home import home_folder
 from slcluster.cluster.kinds import BatchProfile, LocalProfile, Profile
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.quantities import walltime_s
 from slcluster.cluster.queues import Queue, State, queue_of
+from slcluster.cluster.service import is_service
 from slcluster.cluster.submission import check_python, check_submission
 from slcluster.errors import InputError, StoreError
 from slcluster.jobs import Job
@@ -61,13 +64,14 @@ def submit(job: Job, *, single_job: bool = False) -> RunFolder:
     """
     if job.out is None:
         raise InputError("--out is missing: where the result store goes")
-    profile = _profile(job.cluster, workers=job.workers, threads=job.threads, memory=job.memory)
+    profile = _profile(
+        job.cluster, job.credentials, workers=job.workers, threads=job.threads, memory=job.memory
+    )
     given: dict[str, Any] = job.model_dump(mode="json", exclude_unset=True)
     if job.memory_limit or job.memory:
         given["memory_limit"] = job.memory_limit or job.memory  # what bounds the plan must not be lost
     kept = {name: _absolute(name, value) for name, value in given.items() if name not in _WHERE}
-    text = yaml.safe_dump(kept, sort_keys=False)
-    return _hand_in(RunFolder.beside(job.out), profile, text, single_job, job.packages)
+    return _hand_in(RunFolder.beside(job.out), profile, as_yaml(kept), single_job, job.packages)
 
 
 def resubmit(
@@ -83,7 +87,7 @@ def resubmit(
         As for :func:`submit`; the one that it was submitted to before where not given.
     single_job : bool
     **asked
-        ``workers``, ``threads`` and ``memory``.
+        ``workers``, ``threads`` and ``memory``; ``credentials`` are refused.
 
     Raises
     ------
@@ -93,6 +97,8 @@ def resubmit(
     run = RunFolder.beside(out)
     if cluster is None and not run.exists:
         raise InputError(f"{out} was not submitted before; say where to with --cluster")
+    if run.exists:
+        run.refuse_foreign()  # its profile is shell lines
     text = run.job_file.read_text() if run.job_file.exists() else None
     packages = run.record().get("allow_import", ()) if run.exists else ()
     return _hand_in(run, _profile(cluster or run.profile_file, **asked), text, single_job, packages)
@@ -116,7 +122,9 @@ def cancel(out: str | Path) -> list[str]:
     """
     run = RunFolder.beside(out)
     queue = queue_of(run.record()["kind"])
-    run.cancel()
+    run.refuse_foreign()
+    if run.coordinator().get("outcome") != "finished":  # a follow-up may still be in the queue
+        run.cancel()
     _tell_of_unreachable(run, queue)
     # The last first: it would take the end of the one before for its cue.
     ended = [made["job"] for made in reversed(run.jobs()) if _is_in_queue(queue, made["job"])]
@@ -155,13 +163,13 @@ def coordinator_script(
     python = shlex.quote((isinstance(profile, BatchProfile) and profile.python) or sys.executable)
     folder, log = shlex.quote(str(run.path)), shlex.quote(str(run.coordinator_log))
     allowed = "".join(f" --allow-import {shlex.quote(package)}" for package in packages)
-    words = f"{python} -m slcluster coordinate {folder}{allowed}"
+    # The current folder is no place for modules: anybody may have left a yaml.py there.
+    words = f"{python} -P -m slcluster coordinate {folder}{allowed}"
     if isinstance(profile, LocalProfile):
         return f"#!/bin/sh\ncd {folder} && exec {words} >>{log} 2>&1\n"
     assert isinstance(profile, BatchProfile)
     own = _coordinator_profile(run, profile, single_job)
     words += f" --stop-after {_stop_after_s(own)}"
-    # In the folder of the run: python -m looks for modules in the current folder first.
     command = f"cd {folder} && exec {words} >>{log} 2>&1"
     script: str = make_job(own, command=command).job_script()
     return script
@@ -174,7 +182,6 @@ def _coordinator_profile(run: RunFolder, profile: BatchProfile, single_job: bool
             "cores": profile.cores if single_job else own.cores,
             "memory": profile.memory if single_job else own.memory,
             "processes": 1,
-            "tls": profile.tls and not single_job,  # workers inside are on loopback, and speak plainly
             "walltime": own.walltime or profile.walltime,
             "queue": own.queue or profile.queue,
             "directives": profile.directives if own.directives is None else own.directives,
@@ -194,10 +201,14 @@ def _stop_after_s(own: BatchProfile) -> int:
     return walltime - before
 
 
-def _profile(cluster: str | Path, **asked: Any) -> Profile:
-    if is_address(cluster):
+def _profile(cluster: str | Path, credentials: Path | None = None, **asked: Any) -> Profile:
+    if is_address(cluster) or is_service(cluster):
         raise InputError(
             f"{cluster} is a cluster that runs already and takes no jobs; submit to local, a batch system or a profile"
+        )
+    if credentials is not None:
+        raise InputError(
+            "credentials are of a cluster that runs already, and a submitted run makes its own; leave them out"
         )
     profile = load_profile(cluster, **asked)
     queue_of(profile.kind)  # refuses kinds without one
@@ -210,7 +221,9 @@ def _hand_in(
     _refuse_second(run)
     queue = queue_of(profile.kind)
     if isinstance(profile, BatchProfile):
-        profile = profile.model_copy(update={"log_directory": str(run.logs)})
+        # Named here: a batch system need not pass SLCLUSTER_HOME on to the coordinator.
+        keys = profile.credentials_directory or str(home_folder() / "tls")
+        profile = profile.model_copy(update={"log_directory": str(run.logs), "credentials_directory": keys})
     script = coordinator_script(run, profile, single_job=single_job, packages=packages)
     if isinstance(profile, BatchProfile):
         check_python(profile)
@@ -226,12 +239,19 @@ def _hand_in(
         "kind": profile.kind,
         "submitted": time.time(),
         "host": socket.gethostname(),
-        "user": getpass.getuser(),
+        "user": _user(),
         "allow_import": list(packages),
     }
     run.create(texts, record)
     run.add_job(queue.submit(run.script), n_done=n_blocks_done(run))
     return run
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container in which nobody has this number
+        return str(os.getuid())
 
 
 def _refuse_second(run: RunFolder) -> None:
@@ -258,12 +278,13 @@ def _inside(profile: BatchProfile) -> LocalProfile:
         memory=f"{parse_bytes(profile.memory) // profile.processes}B",
         local_directory=profile.local_directory,
         environment=profile.environment,
+        tls=profile.tls,  # others may have jobs on this node
     )
 
 
 def _as_yaml(profile: Profile) -> str:
     values = {"kind": profile.kind, **profile.model_dump(mode="json", exclude_unset=True)}
-    return yaml.safe_dump(values, sort_keys=False)
+    return as_yaml(values)
 
 
 def _absolute(name: str, value: Any) -> Any:

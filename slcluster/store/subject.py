@@ -55,10 +55,13 @@ def open_store(path: str | os.PathLike[str]) -> xr.Dataset:
     root = Path(path).expanduser().resolve()
     digest = check_subject_store(root)
     try:
-        bold = zarr.open_array(root / "bold", mode="r")
-        small = xr.open_zarr(root, chunks=None, drop_variables=["bold"]).load()
+        # The old format would bring codecs that nobody has looked at.
+        bold = zarr.open_array(root / "bold", mode="r", zarr_format=3)
+        small = xr.open_zarr(root, chunks=None, drop_variables=["bold"], zarr_format=3).load()
         # The other variables have chunks of their own, which those of bold would cut.
-        lazy = xr.open_zarr(root, chunks=_open_chunks(bold), drop_variables=list(small.variables))
+        lazy = xr.open_zarr(
+            root, chunks=_open_chunks(bold), drop_variables=list(small.variables), zarr_format=3
+        )
         ds = xr.Dataset({"bold": lazy["bold"].variable, **small.data_vars}, small.coords, small.attrs)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise StoreError(f"cannot open {root}: {one_line(error)}") from error
@@ -273,6 +276,6 @@ def _digest(path: str, inode: int, mtime_ns: int) -> str:
 @lru_cache(maxsize=64)
 def _bold(path: str, inode: int, mtime_ns: int) -> tuple[zarr.Array[Any], float | None, float]:
     """The array and its scale, opened once a process. A store written again has another inode and time."""
-    bold = zarr.open_array(Path(path) / "bold", mode="r")
+    bold = zarr.open_array(Path(path) / "bold", mode="r", zarr_format=3)
     attrs: dict[str, Any] = dict(bold.attrs)
     return bold, attrs.get("scale_factor"), attrs.get("add_offset", 0.0)

@@ -29,6 +29,7 @@ ANALYSIS = [
     "--block-centers",
     "4",
 ]
+NOBODY = ["--cluster", "tcp://127.0.0.1:9"]
 SUBMIT = ["submit", "sub-03.zarr", *ANALYSIS, "--out", "out.zarr", "--workers", "1"]
 
 
@@ -67,7 +68,9 @@ def test_it_outlives_its_command_is_killed_cancelled_and_resumed(run: RunFolder,
     assert "was submitted already" in again.stderr or "is being computed by" in again.stderr
     os.kill(run.coordinator()["pid"], signal.SIGKILL)
     await_that(lambda: slc.status("out.zarr").holder is None, run)
-    assert "to go on: slcluster resume" in invoke("status", "out.zarr").stdout
+    after = invoke("status", "out.zarr").stdout
+    assert "its coordinator was killed; the log ends: " in after
+    assert "to go on: slcluster resume" in after
     resumed = invoke("resume", "out.zarr", "--submit")
     assert resumed.exit_code == 0
     before = n_done()
@@ -77,7 +80,7 @@ def test_it_outlives_its_command_is_killed_cancelled_and_resumed(run: RunFolder,
     assert stopped.holder is None
     assert not stopped.is_finished
     assert run.coordinator()["outcome"] == "cancelled"
-    assert "no job was in the queue" in invoke("cancel", "out.zarr").stdout
+    assert "no job was seen in the queue" in invoke("cancel", "out.zarr").stdout
     assert invoke("resume", "out.zarr", "--submit").exit_code == 0
     followed = invoke("logs", "out.zarr", "--follow")
     assert followed.stdout.count("coordinator ") >= 3
@@ -87,6 +90,11 @@ def test_it_outlives_its_command_is_killed_cancelled_and_resumed(run: RunFolder,
     found = [json.loads(line) for line in invoke("status", "out.zarr", "--json").stdout.splitlines()]
     assert found[0]["is_finished"]
     assert found[1]["coordinator"]["outcome"] == "finished"
+    assert "it has finished; nothing is cancelled" in invoke("cancel", "out.zarr").stdout
+    assert not run.is_cancelled
+    # Nothing is left to do, and so nobody is asked for workers.
+    assert "sub-03: " in invoke("searchlight", "sub-03.zarr", *ANALYSIS, *NOBODY, "--out", "out.zarr").stdout
+    assert "sub-03: " in invoke("resume", ".", *NOBODY).stdout
     assert found[1]["jobs"][run.jobs()[-1]["job"]]["state"] == "gone"
 
 
@@ -103,6 +111,7 @@ def test_what_is_refused_before_anything_is_left(
     assert "--out is missing" in refused("sub-03.zarr", *ANALYSIS)
     assert "no store at" in refused("gone.zarr", *ANALYSIS, *place)
     assert "takes no jobs" in refused("sub-03.zarr", *ANALYSIS, *place, "--cluster", "tcp://node7:8786")
+    assert "a submitted run makes its own" in refused("sub-03.zarr", *ANALYSIS, *place, "--credentials", "x")
     assert "unknown cluster 'slrum'" in refused("sub-03.zarr", *ANALYSIS, *place, "--cluster", "slrum")
     images = ["--bold", files["bold"], "--mask", files["mask"], "--labels", files["labels"]]
     # Nothing has been ingested, and yet it shows that the analysis cannot be.

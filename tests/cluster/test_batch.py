@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -126,3 +127,10 @@ def test_without_dask_jobqueue_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
     with pytest.raises(InputError, match=r"pip install 'slcluster\[batch\]'"):
         job_script("slurm")
+
+
+def test_ctrl_c_stays_what_it_was() -> None:
+    """dask-jobqueue makes it sys.exit() when it is imported."""
+    text = "import signal; from slcluster.cluster import job_script; job_script('slurm'); print(signal.getsignal(2))"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert "default_int_handler" in done.stdout

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from slcluster.cluster.documents import parse_scalar, read_yaml, validated
+from slcluster.cluster.documents import as_yaml, parse_scalar, read_yaml, validated
 from slcluster.errors import InputError
 
 
@@ -61,6 +63,15 @@ def test_a_scalar_of_the_command_line_reads_as_in_a_file(text: str, value: objec
     assert parse_scalar(text) == value
 
 
+@given(
+    st.text()
+    | st.from_regex(r"[-+]?\.?[0-9_:x]{0,3}\.?[eE]?[-+]?[0-9]{0,2}", fullmatch=True)
+    | st.floats(allow_nan=False)
+)
+def test_what_is_written_is_read_again(value: object) -> None:
+    assert parse_scalar(as_yaml({"a": value})) == {"a": value}
+
+
 def test_half_a_mapping_on_the_command_line() -> None:
     with pytest.raises(InputError, match=r"^'\{class: KFold' is not valid YAML"):
         parse_scalar("{class: KFold")
@@ -80,6 +91,10 @@ def test_half_a_mapping_on_the_command_line() -> None:
         ("radius_mm: 1\nnested:\n  a: 1\n  b: x\n", r"toy.yaml:4: nested.b must be a whole number, got 'x'"),
         ("count: 2\n", r"toy.yaml: radius_mm is missing"),
         ("count: x\nradus: 1\n", r"toy.yaml:1: count must be .* \(and 2 more\)"),
+        ("radius-mm: 3\n", r"toy.yaml:1: unknown key 'radius-mm': did you mean 'radius_mm'"),
+        ("radius_mm: 1\nnested.a: 3\n", r"toy.yaml:2: unknown key 'nested.a'"),
+        ("radius_mm: 1\n2: x\n", r"toy.yaml:2: unknown key '2'"),
+        ("radius_mm: 1\n<<: {count: 2}\n", r"toy.yaml:2: unknown key '<<'"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_its_place(tmp_path: Path, text: str, message: str) -> None:
@@ -104,6 +119,13 @@ def test_a_flag_is_called_by_its_name(tmp_path: Path) -> None:
         ("a: 1\nb:\n  c: 1\n  c: 2\n", r"toy.yaml:4: key 'c' is already on line 3"),
         ("- a\n- b\n", r"toy.yaml:1: a toy holds lines such as"),
         ("", r"toy.yaml is empty"),
+        (
+            "a: &a [1]\nb: [*a, *a]\n",
+            r"toy.yaml:2: not valid YAML: aliases are not read, write the value itself",
+        ),
+        ("a: &a {b: *a}\n", r"toy.yaml:1: not valid YAML: aliases are not read"),
+        (f"a: {'[' * 5000}", r"toy.yaml: not valid YAML"),
+        (f"a: {'9' * 5000}", r"toy.yaml: not valid YAML"),
         ("x: !!python/object/apply:os.getcwd []\n", r"toy.yaml:1: not valid YAML"),
     ],
 )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from distributed import Client
 
-from slcluster.cluster import lasting
+from slcluster.cluster import lasting, start_cluster
+from slcluster.cluster.kinds import LocalProfile
 from slcluster.cluster.lasting import LastingCluster
+from slcluster.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +63,16 @@ def test_a_worker_that_is_not_wanted_stays_away() -> None:
             time.sleep(0.02)
         time.sleep(0.5)  # several looks
         assert len(cluster.scheduler_info["workers"]) == len(cluster.workers) == 1
+
+
+def test_one_that_lets_nobody_in_has_keys_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLCLUSTER_HOME", str(tmp_path / "home"))
+    keys = tmp_path / "home" / "tls"
+    with start_cluster(LocalProfile(workers=1, tls=True)) as cluster, cluster.get_client() as client:
+        assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
+        assert client.submit(sum, [1, 2]).result(timeout=300) == 3
+        assert len(list(keys.iterdir())) == 1
+    assert not list(keys.iterdir())
+    with pytest.raises(InputError, match="is not what Dask takes"):
+        start_cluster(LocalProfile(workers=1, tls=True, extra={"dashbord": 1}))
+    assert not list(keys.iterdir())

@@ -71,7 +71,11 @@ def profile(tmp_path: Path, text: str = "") -> Path:
     return path
 
 
-def test_a_batch_cluster_from_start_to_end(home: Path, tmp_path: Path) -> None:
+def test_a_batch_cluster_from_start_to_end(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "queue.py").write_text("raise RuntimeError('taken for a module of Python')")
     with slc.make_cluster(profile(tmp_path)) as cluster, Client(cluster) as client:
         client.wait_for_workers(1, timeout=300)
         (issued,) = (home / "tls").iterdir()

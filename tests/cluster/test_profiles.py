@@ -52,6 +52,26 @@ def test_a_local_profile_takes_flags_as_they_are(tmp_path: Path) -> None:
         ("kind: slurm\nwalltime: '30'\n", r"profile.yaml:2: walltime: expected hours:minutes:seconds"),
         ("kind: slurm\nstart_timeout: soon\n", r"profile.yaml:2: start_timeout: expected a time"),
         ("kind: slurm\ncores: 3\nprocesses: 2\n", r"cores \(3\) must be a multiple of processes \(2\)"),
+        ("kind: [slurm]\n", r"profile.yaml:1: kind must be one of local, slurm, .*, got \['slurm'\]"),
+        ("kind: slurm\nstart_timeout: ''\n", r"profile.yaml:2: start_timeout: expected a time"),
+        ("kind: slurm\nstart_timeout: 1e999s\n", r"profile.yaml:2: start_timeout: expected a time"),
+        ("kind: slurm\nmemory: 1e999GB\n", r"profile.yaml:2: memory: expected a size"),
+        ("kind: slurm\nmemory: '8'\n", r"profile.yaml:2: memory: expected a size such as \"2GB\", got '8'"),
+        ("kind: slurm\nmemory: ''\n", r"profile.yaml:2: memory: expected a size"),
+        (
+            "kind: slurm\nlocal-directory: x\n",
+            r"profile.yaml:2: unknown key .*did you mean 'local_directory'",
+        ),
+        ("kind: slurm\nenvironment: {ÜBER: 1}\n", "'ÜBER' is not the name of a variable"),
+        ("kind: slurm\nextra: {scheduler_options: x}\n", "scheduler_options must be a mapping, got 'x'"),
+        ("kind: slurm\nextra: {worker_extra_args: --x}\n", "worker_extra_args must be a list, got '--x'"),
+        ("kind: local\nextra: {dashboard_address: ':8787'}\n", "dashboard_address ':8787' would show pages"),
+        ("kind: local\nextra: {dashboard_address: 8787}\n", "dashboard_address 8787 would show pages"),
+        (
+            "kind: slurm\nextra: {scheduler_options: {dashboard_address: '0.0.0.0:1'}}\n",
+            "dashboard_address '0.0.0.0:1' would show pages",
+        ),
+        ("kind: htcondor\nprologue: ['cd / # there']\n", "which a comment would end: 'cd / # there'"),
         ("kind: moab\n", r"profile.yaml:1: kind must be one of local, slurm, pbs, .*, gateway, got 'moab'"),
         ("workers: 2\n", r"profile.yaml: kind must be one of local, slurm, .*, got None"),
         ("kind: pbs\nworkers: 2\nadapt: {maximum: 4}\n", "workers is a fixed number, adapt a changing one"),
@@ -61,6 +81,7 @@ def test_a_local_profile_takes_flags_as_they_are(tmp_path: Path) -> None:
         ),
         ("kind: pbs\nadapt: {}\n", "adapt.maximum is missing"),
         ("kind: sge\ncores: 2\n", "name it with parallel_environment"),
+        ("kind: sge\ncoordinator: {cores: 2}\n", "cores is 2, and Grid Engine books .*parallel_environment"),
         ("kind: htcondor\nqueue: long\n", "HTCondor has no queues"),
         ("kind: htcondor\ndirectives: [-x]\n", "directives of HTCondor are lines such as .*, got '-x'"),
         (
@@ -84,6 +105,31 @@ def test_what_is_asked_for_is_checked() -> None:
         load_profile("local", workers=0)
     with pytest.raises(InputError, match="memory: expected a size"):
         load_profile("slurm", memory="many")
+
+
+def test_pages_on_loopback_where_one_likes(tmp_path: Path) -> None:
+    extra = {"dashboard_address": "127.0.0.1:8787"}
+    assert load_profile(written(tmp_path, f"kind: local\nextra: {extra}\n")).extra == extra
+
+
+def test_paths_are_the_same_for_every_process_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.chdir(tmp_path)
+    here = written(
+        tmp_path,
+        "kind: slurm\npython: env/bin/python\ncredentials_directory: keys\nlog_directory: ~/logs\n",
+    )
+    found = load_profile(here)
+    assert isinstance(found, SlurmProfile)
+    assert found.python == str(tmp_path / "env/bin/python")
+    assert found.credentials_directory == str(tmp_path / "keys")
+    assert found.log_directory == "/home/me/logs"
+    for python, meant in (("~/env/bin/python", "/home/me/env/bin/python"), ("python3", "python3")):
+        named = load_profile(written(tmp_path, f"kind: slurm\npython: {python}\n"))
+        assert isinstance(named, SlurmProfile)
+        assert named.python == meant
 
 
 def test_workers_that_are_asked_for_are_a_fixed_number(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 import pytest
 from distributed import Client
 
@@ -16,6 +18,7 @@ pytest.importorskip("dask_jobqueue")
 
 from dask_jobqueue.local import LocalCluster, LocalJob
 
+from slcluster.cluster.queues import JobState, LocalQueue, State
 from slcluster.cluster.replacing import Replacing, job_of_worker, refusal
 
 
@@ -23,8 +26,14 @@ class Job(LocalJob):
     """Refused, as dask-jobqueue tells it, as long as there are more than ``limit``."""
 
     limit, n_taken = 1000, 0
+    #: Whether the node is broken: a job ends at once.
+    is_hole = False
 
     async def _submit_job(self, script_filename: str) -> Any:
+        if Job.is_hole:
+            process = await asyncio.create_subprocess_exec("true")
+            await process.wait()
+            return str(process.pid)
         if Job.n_taken >= Job.limit:
             raise RuntimeError(
                 "Command exited\nstdout:\n\nstderr:\nsbatch: error: QOSMaxSubmitJobPerUserLimit\n"
@@ -33,8 +42,16 @@ class Job(LocalJob):
         return await super()._submit_job(script_filename)
 
 
+class Processes(LocalQueue):
+    """The jobs here are processes."""
+
+    def state(self, job: str) -> JobState:
+        return JobState(State.RUNNING if psutil.pid_exists(int(job)) else State.GONE)
+
+
 class Cluster(Replacing, LocalCluster):
     job_cls = Job
+    queue = Processes()
 
 
 def until(true: Callable[[], bool], within_s: float = 180.0) -> None:
@@ -154,3 +171,33 @@ def test_a_refusal_in_one_line() -> None:
     assert refusal(RuntimeError(report.format("", "no\nsuch queue"))) == "no such queue"
     assert refusal(RuntimeError(report.format("denied", ""))) == "denied"
     assert refusal(ValueError("Could not parse job id\nfrom x")) == "Could not parse job id from x"
+
+
+@pytest.mark.parametrize("client", [1], indirect=True, ids=["one worker a job"])
+def test_jobs_that_are_all_refused_in_mid_run_are_told_of(
+    client: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = client.cluster
+    cluster.retry_s = 0.5
+    cluster.has_begun = True  # as make_cluster says of the first ones
+    cluster.scale(jobs=0)
+    until(lambda: not cluster.workers)
+    monkeypatch.setattr(Job, "limit", Job.n_taken)
+    cluster.scale(jobs=1)
+    until(lambda: "1 of 1 batch jobs were not taken: sbatch: error: QOSMax" in caplog.text)
+    monkeypatch.setattr(Job, "limit", 1000)
+    until(lambda: len(client.nthreads()) == 1)
+
+
+@pytest.mark.parametrize("client", [1], indirect=True, ids=["one worker a job"])
+def test_a_job_that_ends_before_its_worker_comes_is_submitted_again(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = client.cluster
+    cluster.look_s = 0.2
+    monkeypatch.setattr(Job, "is_hole", True)
+    cluster.scale(jobs=3)
+    until(lambda: len(cluster.workers) == 3 and all(job.job_id for job in cluster.workers.values()))
+    monkeypatch.setattr(Job, "is_hole", False)
+    cluster.loop.add_callback(cluster.look)
+    until(lambda: len(client.nthreads()) == 3)

@@ -106,6 +106,18 @@ def test_the_home_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         home_folder()
 
 
+def test_nobody_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:  # as for a user without HOME and without an entry among the users
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SLCLUSTER_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(
+        InputError, match="no home folder here; name a folder of your own with SLCLUSTER_HOME"
+    ):
+        home_folder()
+
+
 def test_folders_that_cannot_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="a part of this path is a file"):

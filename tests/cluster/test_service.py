@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -28,9 +29,11 @@ from slcluster.cluster.service import (
     scale_service,
     service_folder,
     stop_service,
+    write_record,
 )
 from slcluster.cluster.serving import launch
 from slcluster.errors import InputError, SlclusterError
+from slcluster.jobs.submission import resubmit
 from slcluster.store import write_array_store
 from tests.cluster.gated import Gated
 from tests.conftest import OBLIQUE, has_ended
@@ -60,7 +63,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def lab(home: Path) -> Iterator[Service]:
-    service = launch("lab", "local", workers=1, memory="1GB")
+    (home.parent / "queue.py").write_text("raise RuntimeError('taken for a module of Python')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home.parent)
+        service = launch("lab", "local", workers=1, memory="1GB")
     yield service
     if is_service("lab"):
         stop_service("lab")
@@ -161,6 +167,10 @@ def test_it_is_not_another_cluster_to_start(lab: Service) -> None:
         connect("lab", workers=3),
     ):
         pass
+    with pytest.raises(InputError, match="lab is a cluster that runs already; start one of a profile"):
+        launch("other", "lab")
+    with pytest.raises(InputError, match="lab is a cluster that runs already and takes no jobs"):
+        resubmit("maps.zarr", "lab")
 
 
 def test_a_cluster_on_the_loopback_of_another_machine(lab: Service) -> None:
@@ -176,6 +186,55 @@ def test_it_is_scaled(lab: Service) -> None:
     wait_until(lambda: describe_service(lab)["workers"] == 1)
     with pytest.raises(InputError, match="0 or more, got -1"):
         scale_service("lab", -1)
+    scale_service("lab", 0)
+    with pytest.raises(SlclusterError, match="cluster lab has no worker; ask for some"):
+        slc.attach("lab")
+    scale_service("lab", 1)
+    slc.attach("lab").close()
+
+
+def test_a_silent_one_whose_process_lives_is_not_gone(lab: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slcluster.store.lease.SILENCE_S", -1.0)
+    assert lab.state == "running"
+
+
+def test_a_frozen_one_is_stopped_when_it_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = launch("frozen", "local", workers=1)
+    monkeypatch.setattr("slcluster.cluster.service.ANSWER_S", 1.0)
+    monkeypatch.setattr("slcluster.cluster.service.STOP_S", 0.0)
+    os.kill(service.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(SlclusterError, match="cluster frozen was asked to stop and has not ended"):
+            stop_service("frozen")
+    finally:
+        os.kill(service.pid, signal.SIGCONT)
+    wait_until(lambda: has_ended(service.pid))
+    assert not is_service("frozen")
+
+
+def test_one_whose_record_was_removed_ends(home: Path) -> None:
+    """Somebody elsewhere stopped it while it gave no sign of life."""
+    service = launch("forgotten", "local", workers=1)
+    (service_folder("forgotten") / "record.json").unlink()
+    wait_until(lambda: has_ended(service.pid))
+    assert "forgotten stopped: somebody stopped it while" in (service_folder("forgotten") / "log").read_text()
+
+
+def test_jobs_of_a_killed_one_are_called_off(
+    lab: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("squeue", "echo 'PENDING (Priority)'"), ("scancel", f"echo $1 >> {tmp_path}/asked")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    write_record(
+        lab.model_copy(
+            update={"name": "killed", "kind": "slurm", "jobs": ("7", "8"), "credentials": tmp_path / "tls"}
+        )
+    )
+    stop_service("killed")
+    assert (tmp_path / "asked").read_text().split() == ["7", "8"]
+    assert not is_service("killed")
 
 
 def drive(home: Path, store: Path, out: Path, gate: Path) -> None:

@@ -148,11 +148,30 @@ def test_a_job_that_is_held_for_an_error(install: Install, tmp_path: Path) -> No
     install("qstat", "echo '    123 0.0 slcluster ann Eqw 11/25/2026 12:00:00 1'")
     with (
         pytest.raises(
-            SlclusterError, match="Grid Engine holds the jobs back for an error: job 123 is waiting .Eqw.;"
+            SlclusterError, match="Grid Engine will not start the jobs as they are: job 123 is waiting .Eqw.;"
         ),
         connect(written(tmp_path, "kind: sge")),
     ):
         pass
+
+
+def test_a_job_that_no_partition_will_run(install: Install, tmp_path: Path) -> None:
+    install("sbatch", "[ \"$1\" = --test-only ] || echo 'Submitted batch job 123'")
+    install("squeue", "echo 'PENDING (PartitionTimeLimit)'")
+    with (
+        pytest.raises(
+            SlclusterError, match=r"Slurm will not .*\(PENDING \(PartitionTimeLimit\)\); change what"
+        ),
+        connect(written(tmp_path, "kind: slurm")),
+    ):
+        pass
+
+
+def test_a_system_that_does_not_answer_refuses_nothing(install: Install, tmp_path: Path) -> None:
+    said = "allocation failure: Socket timed out on send/recv operation"
+    install("sbatch", f"echo '{said}' >&2\nexit 1")
+    with pytest.raises(SlclusterError, match=f"^Slurm does not answer: {said}; try again later"):
+        slc.make_cluster(written(tmp_path, "kind: slurm"))
 
 
 @pytest.mark.parametrize(

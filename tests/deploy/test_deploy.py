@@ -55,7 +55,8 @@ def test_the_local_profile_works() -> None:
         assert len(client.nthreads()) == 2
 
 
-def test_the_slurm_profile_as_the_command_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_slurm_profile_as_the_command_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # which is no place of modules
     monkeypatch.delenv("SLCLUSTER_HOME", raising=False)
     dask_jobqueue = pytest.importorskip("dask_jobqueue")
     defaults = yaml.safe_load((Path(dask_jobqueue.__file__).parent / "jobqueue.yaml").read_text())
@@ -79,6 +80,7 @@ def test_the_slurm_profile_as_the_command_shows_it(monkeypatch: pytest.MonkeyPat
 #SBATCH --no-requeue
 #SBATCH -o slcluster-logs/slcluster-%j.out
 #SBATCH -e slcluster-logs/slcluster-%j.err
+export PYTHONSAFEPATH=1
 export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
 export MKL_NUM_THREADS=1

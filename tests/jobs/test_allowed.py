@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from slcluster import estimators
 from slcluster.cli import cli
 from slcluster.errors import InputError
-from slcluster.jobs import Job, load_job
+from slcluster.jobs import Job, build_object, load_job
 from slcluster.jobs.paths import below, usable_path, usable_subject
 
 
@@ -225,3 +225,14 @@ def test_what_is_only_read_may_lie_anywhere(tmp_path: Path) -> None:
     )
     assert job.process_mask == Path("/data/slices.nii")
     assert usable_path(tmp_path) == tmp_path
+
+
+def test_a_condition_may_be_called_memory() -> None:
+    weights = {"memory": 2.0, "rest": 1.0}
+    made = build_object({"class": "sklearn.svm.SVC", "params": {"class_weight": weights}})
+    assert made.class_weight == weights
+
+
+def test_names_of_files_need_not_be_text() -> None:
+    for name in ("caf\udce9.nii", "a\u00a0b.nii"):
+        assert usable_path(Path(name)) == Path(name)

@@ -6,6 +6,7 @@ On a real Slurm: tests/slurm.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from slcluster.jobs import coordinator
 from slcluster.jobs.coordinator import lead
 from slcluster.jobs.folder import RunFolder
 from slcluster.jobs.submission import cancel
+from slcluster.store.lease import Lease
 
 _NOTING = '#!/bin/sh\necho "{name} $*" >> {folder}/asked\n{rest}\n'
 
@@ -160,3 +162,33 @@ def test_a_queue_that_takes_no_more(run: RunFolder, caplog: pytest.LogCaptureFix
     assert "nobody will go on when this job ends early" in caplog.text
     assert "QOSMaxSubmitJobPerUserLimit" in caplog.text
     assert run.coordinator()["outcome"] == "finished"
+
+
+def test_two_coordinators_take_turns(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The queue believes that the one before has gone. Its workers are its own until it has."""
+    monkeypatch.setattr(coordinator, "_HELD_S", 0.1)
+    run.write_coordinator({"job": "11", "workers": ["7"]})
+    order: list[str] = []
+    with Lease(run.path):
+        second = threading.Thread(target=lead, args=(run, lambda: order.append("second")))
+        second.start()
+        while "another coordinator is at work" not in caplog.text:
+            time.sleep(0.05)
+        order.append("first")
+        run.write_coordinator({"job": "11", "workers": ["7"], "ended": 1.0})
+    second.join(60)
+    assert order == ["first", "second"]
+    assert "scancel 7" not in asked(run)
+    assert run.coordinator()["job"] == "12"
+
+
+def test_cancelled_while_another_is_at_work(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coordinator, "_HELD_S", 0.1)
+    with Lease(run.path):
+        threading.Timer(0.3, run.cancel).start()
+        with pytest.raises(KeyboardInterrupt):
+            lead(run, lambda: pytest.fail("it worked"))
+    assert run.coordinator() == {}
+    assert asked(run)[-1] == "scancel 13"

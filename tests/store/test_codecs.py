@@ -97,3 +97,16 @@ def test_a_store_that_names_pickles_is_refused(
         with pytest.raises(StoreError, match=f"codec.*{codec}"):
             opens(root)
     assert not sprung.exists()
+
+
+def test_an_array_of_the_old_format_is_refused(stores: dict[str, Path], tmp_path: Path) -> None:
+    """Its metadata are elsewhere, and name codecs of their own."""
+    root = shutil.copytree(stores["subject"], tmp_path / "store.zarr")
+    shape = json.loads((root / "bold" / "zarr.json").read_text())["shape"]
+    (root / "bold" / "zarr.json").unlink()
+    old = {"zarr_format": 2, "shape": shape, "chunks": shape, "dtype": "<f4", "order": "C"}
+    old |= {"compressor": None, "fill_value": 0.0, "filters": None}
+    (root / "bold" / ".zarray").write_text(json.dumps(old))
+    write_digest(root)
+    with pytest.raises(StoreError, match="cannot open"):
+        open_store(root)
