@@ -18,7 +18,7 @@ from slcluster.cluster.processes import start_processes
 from slcluster.cluster.profiles import is_address, load_profile
 from slcluster.cluster.security import Credentials, issue_for_run, load_credentials
 from slcluster.cluster.service import client_of, find_service, is_service
-from slcluster.cluster.settings import DASHBOARD, MEMORY, NETWORK, dask_settings, teaching
+from slcluster.cluster.settings import DASHBOARD, NETWORK, WORKERS, dask_settings, teaching
 from slcluster.cluster.waiting import await_workers
 from slcluster.cluster.watching import Watch
 from slcluster.errors import InputError, SlclusterError
@@ -302,7 +302,7 @@ def _start_local(profile: LocalProfile, credentials: Credentials | None) -> Any:
         "dashboard_address": DASHBOARD,
         "preload": [_PRELOAD],
         "env": profile.environment,
-        "config": MEMORY,  # also for nannies that come later, when Dask's own settings are back
+        "config": WORKERS,  # also for nannies that come later, when Dask's own settings are back
         **({"security": credentials.security(), "protocol": "tls://"} if credentials else {}),
         **profile.extra,
     }

@@ -26,7 +26,7 @@ from slcluster.cluster.home import home_folder, private_folder
 from slcluster.cluster.kinds import KINDS
 from slcluster.cluster.queues import State, queue_of
 from slcluster.cluster.security import load_credentials
-from slcluster.errors import InputError, SlclusterError, StoreError, cannot_write, one_line
+from slcluster.errors import InputError, SlclusterError, cannot_write, one_line
 
 __all__ = [
     "Service",
@@ -119,13 +119,10 @@ class Service(BaseModel):
     @property
     def is_seen(self) -> bool:
         """Whether its process lives on this machine, however long it has said nothing: frozen, or its disk full."""
-        from slcluster.store.lease import check_free
+        from slcluster.store.lease import is_seen, read_lease
 
-        try:
-            check_free(service_folder(self.name))
-        except StoreError:
-            return True
-        return False
+        lease = read_lease(service_folder(self.name))
+        return lease is not None and is_seen(lease)
 
     @property
     def tunnel(self) -> str | None:

@@ -31,7 +31,7 @@ import psutil
 
 from slcluster.errors import StoreError, cannot_write
 
-__all__ = ["LEASE_NAME", "SILENCE_S", "Lease", "check_free", "is_dead", "read_lease", "silence_s"]
+__all__ = ["LEASE_NAME", "SILENCE_S", "Lease", "check_free", "is_dead", "is_seen", "read_lease", "silence_s"]
 
 LEASE_NAME = "lease.json"
 
@@ -76,6 +76,11 @@ def is_dead(held: dict[str, Any]) -> bool:
     return held.get("place") == _place() and _state(held) == "dead"
 
 
+def is_seen(held: dict[str, Any]) -> bool:
+    """Whether the process that wrote a lease is on this machine, running or stopped."""
+    return _state(held) in ("alive", "stopped")
+
+
 def check_free(store: str | Path) -> None:
     """Refuse a store that a living driver of this host holds.
 
@@ -103,7 +108,7 @@ def _place() -> str:
 
 
 def _state(held: dict[str, Any]) -> str:
-    """ "alive", "dead", or "unknown", of the process that wrote a lease."""
+    """ "alive", "stopped", "dead", or "unknown", of the process that wrote a lease."""
     if held.get("place") != _place() or not isinstance(held.get("pid"), int):
         return "unknown"
     if held["pid"] == os.getpid():
@@ -114,7 +119,7 @@ def _state(held: dict[str, Any]) -> str:
         if status == psutil.STATUS_ZOMBIE:
             return "dead"
         if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP):
-            return "unknown"  # it gives no sign of life; one that wakes up finds its lease taken, and ends
+            return "stopped"  # it gives no sign of life; one that wakes up finds its lease taken, and ends
         # Another start means another process of that number, or a clock that was set since.
         return "alive" if abs(process.create_time() - held["process_start"]) < 1.0 else "unknown"
     except psutil.NoSuchProcess:

@@ -23,8 +23,10 @@ ANALYSIS = [
     "5.6",
     "--cv",
     "2",
+    "--engine",
+    "sklearn",
     "--block-centers",
-    "4",
+    "2",
     "--out",
     "out.zarr",
 ]

@@ -27,7 +27,7 @@ ANALYSIS = [
     "--engine",
     "sklearn",
     "--block-centers",
-    "4",
+    "1",
 ]
 NOBODY = ["--cluster", "tcp://127.0.0.1:9"]
 SUBMIT = ["submit", "sub-03.zarr", *ANALYSIS, "--out", "out.zarr", "--workers", "1"]

@@ -57,7 +57,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home") / "slcluster"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLCLUSTER_HOME", str(folder))
-        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        # No empty one among them, which would be the current folder.
+        paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         yield folder
 
 
