@@ -61,10 +61,6 @@ def listening(process: psutil.Process) -> set[str]:
     }
 
 
-def pids() -> tuple[int, int]:
-    return os.getpid(), os.getppid()
-
-
 def profile(tmp_path: Path, text: str = "") -> Path:
     path = tmp_path / "slurm.yaml"
     path.write_text(f"kind: slurm\ninterface: {LOOPBACK}\n{text}")
@@ -83,7 +79,9 @@ def test_a_batch_cluster_from_start_to_end(
         assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
         (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
         assert worker["nanny"].startswith("tls://127.0.0.1:")
-        processes = [psutil.Process(pid) for pid in (os.getpid(), *client.run(pids).popitem()[1])]
+        # Workers have no tests to import from.
+        theirs = [client.run(ask).popitem()[1] for ask in (os.getpid, os.getppid)]
+        processes = [psutil.Process(pid) for pid in (os.getpid(), *theirs)]
         assert [listening(process) for process in processes] == [{"127.0.0.1"}] * 3, "driver, worker, nanny"
         assert cluster.dashboard_link.startswith("http://127.0.0.1:")
         script = cluster.job_script()

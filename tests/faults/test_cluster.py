@@ -216,7 +216,7 @@ def test_the_workers_go_for_good(store: Path, undisturbed: xr.Dataset, tmp_path:
                 cluster.scale(0)
 
         with pytest.raises(
-            BlockError, match="no workers left .*; finished blocks are kept, resume"
+            BlockError, match="no worker that takes work, all are lost .*; finished blocks are kept, resume"
         ) as caught:
             analyse(store, out, log, client=client, progress=retire)
     assert not isinstance(caught.value, FailedBlocksError)
