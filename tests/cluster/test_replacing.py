@@ -130,13 +130,13 @@ def test_closing_submits_nothing(client: Any, caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("client", [2], indirect=True, ids=["two workers a job"])
 def test_as_many_jobs_as_there_is_work_for(client: Any) -> None:
-    """Up while tasks wait, down when they are done; a job goes only with all of its workers."""
+    """Up while tasks wait, down when none is left; a job goes only with all of its workers."""
     cluster = client.cluster
     cluster.adapt(minimum=2, maximum=6, worker_key=job_of_worker, interval="200ms", target_duration="1s")
-    work = client.map(time.sleep, [0.5] * 40, pure=False)
+    work = client.map(time.sleep, [0.5] * 1000, pure=False)  # more than is done before all workers are there
     until(lambda: len(cluster.worker_spec) == 3)
     until(lambda: len(client.nthreads()) == 6)
-    client.gather(work)
+    client.cancel(work)
     del work
     until(lambda: len(client.nthreads()) == 2)
     left = {job_of_worker(Named(about["name"])) for about in cluster.scheduler_info["workers"].values()}
