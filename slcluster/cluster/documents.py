@@ -175,7 +175,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
     >>> as_yaml({"subject": "12e4", "radius_mm": 8})
     "subject: '12e4'\\nradius_mm: 8\\n"
     """
-    text: str = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=False)
     return text
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -79,6 +80,10 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     return target
 
 
+#: How often the folder is removed before it is left to the next writer's sweep.
+_LOOKS = 20
+
+
 class Staging:
     """Context manager around a new folder ``<target>.<token>.partial``; gone afterwards, whatever happened.
 
@@ -133,7 +138,11 @@ class Staging:
         _sync_folder(self.target.parent)
 
     def _leave(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for _ in range(_LOOKS):  # a thread that still writes puts new files into it
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not os.path.lexists(self.folder):
+                break
+            time.sleep(0.1)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
