@@ -140,19 +140,14 @@ def cancel(out: str | Path) -> list[str]:
 
 
 def _tell_of_unreachable(run: RunFolder, queue: Queue) -> None:
-    states = (
-        {}
-        if "ended" in run.coordinator()
-        else {made["job"]: queue.state(made["job"]) for made in run.jobs()[-2:]}
-    )
-    for job, found in states.items():
-        if found.state is State.UNKNOWN:
+    if "ended" in run.coordinator():
+        return
+    for job in (made["job"] for made in run.jobs()[-2:]):
+        if (found := queue.state(job)).state is State.UNKNOWN:
             log.warning(
                 "%s cannot be asked for job %s from here (%s): it ends by itself, half a minute from now, or "
                 "when it starts if it still waits",
-                queue.title,
-                job,
-                found.said,
+                *(queue.title, job, found.said),
             )
 
 

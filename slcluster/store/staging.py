@@ -20,6 +20,9 @@ __all__ = ["Staging", "check_target", "is_staging", "refuse_inside_store", "swee
 #: How the name of a folder ends that is not, or no longer, in its target's place.
 _TOKEN = r"\.[0-9a-f]{8}\.(partial|replaced)"
 
+#: How often a folder is removed before it is left to the next writer's sweep.
+_LOOKS = 20
+
 
 def as_path(path: Any, what: str) -> Path:
     """An absolute path; InputError where it is none."""
@@ -78,10 +81,6 @@ def check_target(path: str | os.PathLike[str], overwrite: bool) -> Path:
             f"{target} exists; open it with open_store, or pass overwrite=True to replace it"
         )
     return target
-
-
-#: How often the folder is removed before it is left to the next writer's sweep.
-_LOOKS = 20
 
 
 class Staging:
