@@ -178,16 +178,21 @@ def second_worker(bench: Bench, row: Row, rounds: int) -> dict[str, Any]:
     )
     nib.save(centers, bench.folder / "together.nii.gz")
     settings["process_mask"] = str(bench.folder / "together.nii.gz")
+    sides: list[tuple[str, Callable[[], list[Measured]]]] = [
+        ("alone_s", lambda: bench.together("independent-blocks", [settings] * row.n_processes)),
+        ("workers_s", lambda: [bench.process("stages", "worker-blocks", settings)]),
+    ]
     runs = []
-    for number in range(rounds):
-        tell(f"{row.name}: round {number + 1} of {rounds}")
-        alone = [one.report for one in bench.together("independent-blocks", [settings] * row.n_processes)]
-        with tempfile.TemporaryDirectory(dir=bench.folder) as scratch:
-            workers = bench.process("stages", "worker-blocks", {**settings, "scratch": scratch}).report
-        alone_s = max(one["ended"] for one in alone) - min(one["began"] for one in alone)
-        runs.append({"alone_s": alone_s, "workers_s": workers["ended"] - workers["began"], **workers})
+    for number in range(2 * rounds):  # the other side first each time: both take as long, and machines drift
+        tell(f"{row.name}: round {number + 1} of {2 * rounds}")
+        runs.append({name: _from_first_to_last(side()) for name, side in sides[:: (-1) ** number]})
     share = spread(100 * run["alone_s"] / run["workers_s"] for run in runs)
     return {"figure": asdict(share), "n_centers": n, "runs": runs}
+
+
+def _from_first_to_last(measured: list[Measured]) -> float:
+    reports = [one.report for one in measured]
+    return float(max(report["ended"] for report in reports) - min(report["began"] for report in reports))
 
 
 def cold(bench: Bench, row: Row, rounds: int) -> dict[str, Any]:

@@ -36,8 +36,10 @@ class LastingCluster(LocalCluster):
         if op != "remove":
             super()._update_worker_status(op, msg)
             return
-        name = self.scheduler_info["workers"][msg]["name"]
-        asyncio.get_running_loop().call_later(_POLL_S, self._replace, name)
+        worker = self.scheduler_info["workers"].get(msg)
+        if worker is None:  # who waits for workers reads all of them anew, at times before we hear of one
+            return
+        asyncio.get_running_loop().call_later(_POLL_S, self._replace, worker["name"])
         Cluster._update_worker_status(self, op, msg)
 
     def _replace(self, name: Any) -> None:

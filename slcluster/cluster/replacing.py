@@ -66,7 +66,10 @@ class Replacing:
 
     def _update_worker_status(self: Any, op: str, msg: Any) -> None:
         if op == "remove":
-            job = self._job_of(self.scheduler_info["workers"][msg]["name"])
+            worker = self.scheduler_info["workers"].get(msg)
+            if worker is None:  # who waits for workers reads all of them anew, at times before we hear of one
+                return
+            job = self._job_of(worker["name"])
             asyncio.get_running_loop().call_later(self.patience_s, self._replace, job)
         # Not SpecCluster's: it would close the job, without submitting another.
         Cluster._update_worker_status(self, op, msg)

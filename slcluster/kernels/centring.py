@@ -18,9 +18,9 @@ __all__ = ["as_rows", "centred", "regulariser"]
 def centred(bold, means, columns):
     """A sphere's voxels x samples in float64, less each voxel's mean; and the means."""
     n_samples = bold.shape[1]
-    x, mean = np.empty((len(columns), n_samples)), means[columns]
+    x, mean = np.empty((len(columns), n_samples)), np.empty(len(columns))
     for j in range(len(columns)):
-        source, row = bold[columns[j]], x[j]
+        source, row, mean[j] = bold[columns[j]], x[j], means[columns[j]]
         for i in range(n_samples):
             row[i] = source[i] - mean[j]
     return x, mean

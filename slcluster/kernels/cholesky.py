@@ -109,7 +109,7 @@ def inverse_trace(matrix: np.ndarray, size: int) -> float:
 
     No eigenvalue of the matrix is less than one over it, and the smallest is at most ``size`` times that.
     """
-    inverse, squares = np.zeros((size, size)), np.zeros(size)
+    inverse, squares, trace = np.zeros((size, size)), np.zeros(size), 0.0
     for j in range(size - 1, -1, -1):
         row, line = inverse[j], matrix[j]
         n_fours = (size - j - 1) // 4 * 4
@@ -126,4 +126,6 @@ def inverse_trace(matrix: np.ndarray, size: int) -> float:
         for m in range(j, size):
             row[m] *= scale
             squares[m] += row[m] * row[m]
-    return squares.sum()
+    for m in range(size):
+        trace += squares[m]
+    return trace

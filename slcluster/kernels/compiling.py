@@ -13,6 +13,7 @@ False it would not know.)
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,10 @@ compiled: Any = njit(**_OPTIONS)
 #: The same for what only compiled functions call. Without a way in from Python it compiles sooner.
 inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True}))
 
+#: The same for what is called in one place, of which it becomes a part: what is called is compiled again with each
+#: of its callers, up to the entry.
+inlined: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True, "inline": "always"}))
+
 #: Longest wait for another process. One that is frozen holds its lock and compiles nothing.
 _PATIENCE_S = 120.0
 
@@ -58,7 +63,7 @@ class entry:  # a decorator
     def __call__(self, *args: Any) -> Any:
         types = tuple(map(self._dispatcher.typeof_pyval, args))
         if types not in self._dispatcher.overloads:
-            with _alone(self._dispatcher):
+            with _alone(self._dispatcher), _unburdened():
                 self._dispatcher.compile(types)
         return self._dispatcher(*args)
 
@@ -84,6 +89,19 @@ def _alone(dispatcher: Any) -> Iterator[None]:
         yield
     finally:
         os.close(handle)  # and the lock with it
+
+
+@contextmanager
+def _unburdened() -> Iterator[None]:
+    """Let Python's garbage collector leave alone what was there before: else it looks at all of that again and again."""
+    is_ours = gc.get_freeze_count() == 0
+    if is_ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if is_ours:
+            gc.unfreeze()
 
 
 def _await(handle: int) -> None:

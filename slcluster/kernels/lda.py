@@ -17,7 +17,7 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.answers import check_priors, empty_answers
 from slcluster.kernels.cholesky import factor, inverse_trace, solve_factored
-from slcluster.kernels.compiling import entry, inner, only_if
+from slcluster.kernels.compiling import entry, inlined, inner, only_if
 from slcluster.kernels.lda_within import LEAST_EIGENVALUE, Rule, scale_and_factor, solve_within
 from slcluster.kernels.moments import samples_of
 from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
@@ -221,23 +221,26 @@ def _some_spheres(
                 )
 
 
-@inner
+@inlined
 def _samples_of_sphere(bold, levels, columns, tested):
     """Samples x voxels less the voxels' levels; voxels x test samples; levels; variances that rounding makes."""
     n_samples, size = bold.shape[1], len(columns)
-    rows, across, negligible = np.empty((n_samples, size)), np.empty((size, len(tested))), np.empty(size)
+    rows, across = np.empty((n_samples, size)), np.empty((size, len(tested)))
+    own_levels, negligible = np.empty(size), np.empty(size)
     for j in range(size):
         source, level, largest = bold[columns[j]], levels[columns[j]], 0.0
+        own_levels[j] = level
         for i in range(n_samples):
             rows[i, j] = source[i] - level
-            largest = max(largest, abs(rows[i, j]))
+            if abs(rows[i, j]) > largest:
+                largest = abs(rows[i, j])
         for i in range(len(tested)):
             across[j, i] = source[tested[i]] - level
         negligible[j] = (n_samples * _EPSILON * largest) ** 2
-    return rows, across, levels[columns], negligible
+    return rows, across, own_levels, negligible
 
 
-@inner
+@inlined
 def _total(parts, is_in, size, negligible):
     """Mean of a training part, its correlation matrix as :func:`scale_and_factor` has it, and the bound."""
     mean, matrix, scale = np.zeros(size), np.zeros((size, size)), np.zeros(size)
@@ -251,10 +254,10 @@ def _total(parts, is_in, size, negligible):
     return mean, matrix, scale, scale_and_factor(matrix, negligible, scale)
 
 
-@inner
+@inlined
 def _priors(rule, counts):
     """Probabilities of the classes: as they were given, else their shares of the training samples."""
-    priors, n = np.empty(len(counts)), counts.sum()
+    priors, n = np.empty(len(counts)), _sum(counts)
     for k in range(len(counts)):
         priors[k] = rule.priors[k] if len(rule.priors) else counts[k] / n
     return priors
@@ -319,7 +322,7 @@ def _score_many(rows, across, chosen, y, classes, total, levels, negligible, rul
     return _combine(weights, offsets, across)
 
 
-@inner
+@inlined
 def _class_means(rows, chosen, y, n_classes):
     """Training samples of each class, and their means."""
     size = rows.shape[1]
@@ -333,6 +336,15 @@ def _class_means(rows, chosen, y, n_classes):
         for j in range(size):
             means[k, j] /= counts[k]
     return counts, means
+
+
+@inner
+def _sum(values):
+    """What numba makes of ``values.sum()`` takes four times as long to compile."""
+    total = 0.0
+    for k in range(len(values)):
+        total += values[k]
+    return total
 
 
 @inner
@@ -398,7 +410,7 @@ def _solve_many(total, counts, means, rule, right):
     # The total less the outer products of these.
     taken = np.empty((n_classes, size))
     for k in range(n_classes):
-        share = np.sqrt(counts[k] / counts.sum())
+        share = np.sqrt(counts[k] / _sum(counts))
         for j in range(size):
             taken[k, j] = share * (means[k, j] - middle[j])
     solved = _solve_total(matrix, scale, taken)
@@ -507,14 +519,14 @@ def _kept_directions(lengths, roots, tol):
 # --- answers
 
 
-@inner
+@inlined
 def _note(scores, common, y, tested, start, place, answers):
     """Write the answers for the test samples of one fold."""
     center, permutation, fold = place
     for i in range(len(tested)):
         best = 0
         if len(scores) == 1:
-            best = int(scores[0, i] > 0.0)
+            best = 1 if scores[0, i] > 0.0 else 0
         for k in range(1, len(scores)):
             if scores[k, i] > scores[best, i]:
                 best = k
@@ -533,7 +545,7 @@ def _note(scores, common, y, tested, start, place, answers):
             else:
                 for k in range(len(scores)):
                     into[k] = np.exp(scores[k, i] - scores[best, i])
-                total = into.sum()
+                total = _sum(into)
                 for k in range(len(into)):
                     into[k] /= total
             for k in range(len(into)):

@@ -27,7 +27,7 @@ import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest, normalise
 from slcluster.kernels.centring import as_rows, centred, regulariser
-from slcluster.kernels.compiling import entry, inner, only_if
+from slcluster.kernels.compiling import entry, inlined, only_if
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.logistic_newton import BLAS_FROM, fit_many, fit_two
 from slcluster.kernels.moments import samples_of
@@ -88,6 +88,7 @@ def logistic(
     """
     assert n_classes == 2 or intercept_scaling is None, "only two classes have a penalised intercept"
     in_train = as_masks(train, bold.shape[1])
+    trained, train_edges = samples_of([np.flatnonzero(part) for part in in_train])
     tested, edges = samples_of(test)
     targets = np.ascontiguousarray(targets, np.int64)
     shape = len(spheres.indptr) - 1, len(targets)
@@ -102,7 +103,8 @@ def logistic(
         np.asarray(spheres.indices, np.int64),
         targets,
         np.ascontiguousarray(targets[:, tested]),
-        in_train,
+        trained,
+        train_edges,
         tested,
         edges,
         _costs(targets, in_train, n_classes, class_weight) * c,
@@ -129,7 +131,7 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
     return np.broadcast_to(np.asarray(class_weight, np.float64), shape).copy()
 
 
-@inner
+@inlined
 def _coordinates(bold, means, columns, scaling, wide):
     """A sphere's samples x unknowns, and the penalty on the unknowns; the last is the intercept, if there is one."""
     n_samples = bold.shape[1]
@@ -146,7 +148,7 @@ def _coordinates(bold, means, columns, scaling, wide):
         x, mean = np.dot(turned, x), np.dot(turned, mean)
     rows = as_rows(x, scaling != 0.0)
     penalty = np.empty((rows.shape[1], rows.shape[1]))
-    regulariser(penalty, mean, max(scaling, 0.0))
+    regulariser(penalty, mean, scaling)
     return rows, penalty
 
 
@@ -159,7 +161,8 @@ def _some_spheres(
     indices,
     targets,
     wanted,
-    in_train,
+    trained,
+    train_edges,
     tested,
     edges,
     costs,
@@ -190,8 +193,8 @@ def _some_spheres(
         for permutation in range(n_permutations):
             y, weights = targets[permutation], np.zeros((n_problems, rows.shape[1]))
             for fold in range(n_folds):
-                chosen, cost_of = np.flatnonzero(in_train[fold]), costs[permutation, fold]
-                is_optimum = False
+                chosen = trained[train_edges[fold] : train_edges[fold + 1]]
+                cost_of, is_optimum = costs[permutation, fold], False
                 if two is not None:
                     is_optimum = fit_two(rows, penalty, y, cost_of, chosen, weights[0], wide)
                 if many is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
-from slcluster.kernels.compiling import inner
+from slcluster.kernels.compiling import inlined, inner
 from slcluster.kernels.vectors import fma
 
 __all__ = ["BLAS_FROM", "fit_many", "fit_two"]
@@ -90,7 +90,8 @@ def _add_by_blas(hessian, rows, chosen, bend):
         row = rows[chosen[i]]
         for j in range(size):
             own[i, j], bent[i, j] = row[j], bend[i] * row[j]
-    product = np.dot(bent.T, own)
+    product = np.empty((size, size))
+    np.dot(bent.T, own, product)
     for j in range(size):
         for k in range(j, size):
             hessian[j, k] += product[j, k]
@@ -175,12 +176,13 @@ def _slope_many(f, g, at, codes, cost, probability):
     return slope
 
 
-@inner
+@inlined
 def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pull, hessian, step):
     """Second derivative (upper triangle, class by class) and the negative of the first."""
     n_classes, size = v.shape
     n, last = len(rows), size - 1
     across, weighted, half = np.empty((size, n)), np.empty((n_classes * size, n)), np.empty((size, n))
+    own = np.empty((size, size))
     for j in range(size):
         for i in range(n):
             across[j, i] = rows[i, j]
@@ -193,7 +195,9 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
         for j in range(size):
             for i in range(n):
                 half[j, i] = cost[i] * weighted[at + j, i]
-        product, own = np.dot(half, weighted[at:].T), np.dot(half, across.T)
+        product = np.empty((size, len(hessian) - at))
+        np.dot(half, weighted[at:].T, product)
+        np.dot(half, across.T, own)
         for j in range(size):
             for m in range(len(hessian) - at):
                 hessian[at + j, at + m] = -product[j, m]
@@ -213,7 +217,7 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
                 hessian[k * size + last, other * size + last] += 1.0
 
 
-@inner
+@inlined
 def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
     """Bring v (n_classes, n_unknowns) to the optimum of the multinomial loss; it comes with a first guess.
 
@@ -222,14 +226,16 @@ def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
     n_classes, size = v.shape
     n = len(chosen)
     own, codes, cost = np.empty((n, size)), np.empty(n, np.int64), np.empty(n)
+    everyone = np.empty(n, np.int64)
     for i in range(n):
+        everyone[i] = i
         codes[i] = y[chosen[i]]
         cost[i] = cost_of[codes[i]]
         for j in range(size):
             own[i, j] = rows[chosen[i], j]
     f, g, probability = np.empty((n_classes, n)), np.empty((n_classes, n)), np.empty((n_classes, n))
     hessian, step = np.empty((n_classes * size, n_classes * size)), np.empty(n_classes * size)
-    pull, pushed, everyone = np.empty((n_classes, size)), np.empty(size), np.arange(n)
+    pull, pushed = np.empty((n_classes, size)), np.empty(size)
     for k in range(n_classes):
         _decide(own, everyone, v[k], f[k])
     _slope_many(f, f, 0.0, codes, cost, probability)

@@ -54,6 +54,18 @@ def test_a_worker_that_dies_again_and_again_comes_back() -> None:
         assert cluster.workers[0] is nanny, "which started it again itself"
 
 
+def test_a_worker_that_was_never_heard_of_may_go() -> None:
+    """Who waits for workers reads all of them anew, at times before the cluster hears that one went."""
+    with (
+        LastingCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        ((address, pid),) = client.run(os.getpid).items()
+        del cluster.scheduler_info["workers"][address]
+        os.kill(pid, signal.SIGKILL)
+        _wait_for_another(cluster, {address})
+
+
 def test_a_worker_that_is_not_wanted_stays_away() -> None:
     with LastingCluster(n_workers=2, processes=False, dashboard_address="127.0.0.1:0") as cluster:
         cluster.scale(1)

@@ -111,6 +111,18 @@ def test_a_job_with_a_worker_left_is_not_lost(client: Any, caplog: pytest.LogCap
     assert cluster.workers == before  # its nanny has started the worker again
 
 
+@pytest.mark.parametrize("client", [2], indirect=True, ids=["two workers a job"])
+def test_a_worker_that_was_never_heard_of_may_go(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits for workers reads all of them anew, at times before the cluster hears that one went."""
+    workers = client.cluster.scheduler_info["workers"]
+    victim = sorted(workers)[0]
+    with caplog.at_level(logging.CRITICAL, "distributed"):
+        (pid,) = client.run(os.getpid, workers=[victim]).values()
+        del workers[victim]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: len(workers) == 4)  # its nanny started another
+
+
 def patience_ends(cluster: Any) -> None:
     async def replace() -> None:
         for job in list(cluster.worker_spec):
