@@ -104,6 +104,8 @@ def test_a_job_with_a_worker_left_is_not_lost(client: Any, caplog: pytest.LogCap
         (pid,) = client.run(os.getpid, workers=[victim]).values()
         os.kill(pid, signal.SIGKILL)
         until(lambda: victim not in client.nthreads())
+        assert set(workers) - {victim} <= set(client.nthreads()), "more died than the victim"
+        assert set(workers) - {victim} <= set(cluster.scheduler_info["workers"])
         patience_ends(cluster)
         assert cluster.workers == before  # the other worker of the job lives
         until(lambda: len(client.nthreads()) == len(workers))
