@@ -12,7 +12,7 @@ import numpy as np
 from slcluster.kernels.compiling import compiled, inner
 from slcluster.kernels.vectors import add_multiples, dot, fma
 
-__all__ = ["add_outer_products", "factor", "inverse_trace", "solve_factored"]
+__all__ = ["add_outer_products", "each_once", "factor", "inverse_trace", "solve_factored"]
 
 
 @inner
@@ -50,6 +50,15 @@ def add_outer_products(
         row, weight = rows[chosen[i]], weights[i]
         for j in range(size):
             add_multiples((matrix[j],), (row,), (weight * row[j],), j, size)
+
+
+@inner
+def each_once(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """``chosen`` and ``weights`` for :func:`add_outer_products` of all rows as they are."""
+    chosen, weights = np.empty(n, np.int64), np.empty(n)
+    for i in range(n):
+        chosen[i], weights[i] = i, 1.0
+    return chosen, weights
 
 
 @inner

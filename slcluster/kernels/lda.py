@@ -263,7 +263,7 @@ def _priors(rule, counts):
     return priors
 
 
-@inner
+@inlined
 def _score_two(rows, across, chosen, y, classes, total, levels, negligible, rule, rest):
     """Scores of test samples (columns), of the second class over the first. None where they need the rest, unwanted."""
     counts, means, priors = classes
@@ -282,7 +282,7 @@ def _score_two(rows, across, chosen, y, classes, total, levels, negligible, rule
     return _combine(right, offsets, across)
 
 
-@inner
+@inlined
 def _score_many(rows, across, chosen, y, classes, total, levels, negligible, rule, rest, common):
     """The same of each of several classes.
 
@@ -377,7 +377,7 @@ def _least_allowed(rule):
     return max(LEAST_EIGENVALUE, 4.0 * rule.tol * rule.tol) if rule.is_svd else LEAST_EIGENVALUE
 
 
-@inner
+@inlined
 def _solve_two(total, counts, rule, right):
     """Replace the difference of two means by the inverse within classes times it; False if ill-conditioned."""
     _, matrix, scale, least = total
@@ -400,7 +400,7 @@ def _solve_two(total, counts, rule, right):
     return True
 
 
-@inner
+@inlined
 def _solve_many(total, counts, means, rule, right):
     """The same for rows of ``right``, whatever they are."""
     middle, matrix, scale, least = total
@@ -453,7 +453,7 @@ def _solve_total(matrix, scale, right):
 # --- several classes
 
 
-@inner
+@inlined
 def _offsets(weights, away, priors, rule, rest):
     """Minus half of each class's squared length; ``away`` are class means less the reference.
 
@@ -488,7 +488,7 @@ def _weighted(lengths, roots):
     return weighted
 
 
-@inner
+@inlined
 def _keeps_all(lengths, roots, tol):
     """Whether no direction is left out; False also where a factor cannot tell."""
     filled, least = _weighted(lengths, roots), 4.0 * tol * tol
@@ -501,7 +501,7 @@ def _keeps_all(lengths, roots, tol):
     return least < 1.0 and factor(filled, len(roots))
 
 
-@inner
+@inlined
 def _kept_directions(lengths, roots, tol):
     """What is to be multiplied with weights and lengths."""
     n_classes = len(roots)

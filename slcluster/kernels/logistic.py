@@ -88,7 +88,7 @@ def logistic(
     """
     assert n_classes == 2 or intercept_scaling is None, "only two classes have a penalised intercept"
     in_train = as_masks(train, bold.shape[1])
-    trained, train_edges = samples_of([np.flatnonzero(part) for part in in_train])
+    trained, train_edges = samples_of([*map(np.flatnonzero, in_train)])
     tested, edges = samples_of(test)
     targets = np.ascontiguousarray(targets, np.int64)
     shape = len(spheres.indptr) - 1, len(targets)

@@ -81,7 +81,7 @@ def _slope_two(f, g, at, labels, cost, probability):
     return slope
 
 
-@inner
+@inlined
 def _add_by_blas(hessian, rows, chosen, bend):
     """As ``add_outer_products``, of many unknowns."""
     n, size = len(chosen), len(hessian)
@@ -97,7 +97,7 @@ def _add_by_blas(hessian, rows, chosen, bend):
             hessian[j, k] += product[j, k]
 
 
-@inner
+@inlined
 def fit_two(rows, penalty, y, cost_of, chosen, v, wide):
     """Bring v (n_unknowns) to the optimum; it comes with a first guess. Whether it got there.
 

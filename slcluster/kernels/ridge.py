@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
-from slcluster.kernels.compiling import entry, inner, only_if
+from slcluster.kernels.cholesky import add_outer_products, each_once, factor, solve_factored
+from slcluster.kernels.compiling import entry, inlined, inner, only_if
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
+from slcluster.kernels.moments import samples_of
 from slcluster.kernels.spheres import Spheres
 from slcluster.kernels.vectors import add_multiples
 
@@ -134,7 +135,9 @@ def _predict(
     fit_intercept: bool,
 ) -> np.ndarray:
     """Held-out predictions of (n_permutations, n_columns, n_samples): (n_centers, n_permutations, n_tested, n_columns)."""
-    tested = np.concatenate(test).astype(np.int64)
+    tested, edges = samples_of(test)
+    # Of masks: which samples, and not in which order.
+    trained, train_edges = samples_of([*map(np.flatnonzero, as_masks(train, bold.shape[1]))])
     n_permutations, n_columns, _ = targets.shape
     found = np.full((len(spheres.indptr) - 1, n_permutations, len(tested), n_columns), np.nan)
     arguments = (
@@ -143,9 +146,10 @@ def _predict(
         np.asarray(spheres.indptr, np.int64),
         np.asarray(spheres.indices, np.int64),
         np.ascontiguousarray(targets),
-        as_masks(train, bold.shape[1]),
+        trained,
+        train_edges,
         tested,
-        np.cumsum([0, *map(len, test)]).astype(np.int64),
+        edges,
         np.array(alphas, np.float64),
         fit_intercept,
         found,
@@ -175,7 +179,8 @@ def _some_spheres(
     indptr,
     indices,
     targets,
-    in_train,
+    trained,
+    train_edges,
     tested,
     edges,
     alphas,
@@ -198,7 +203,7 @@ def _some_spheres(
             for i in range(n_samples):
                 rows[i, j] = source[i] - mean
         for fold in range(len(edges) - 1):
-            chosen = np.flatnonzero(in_train[fold])
+            chosen = trained[train_edges[fold] : train_edges[fold + 1]]
             held_out = tested[edges[fold] : edges[fold + 1]]
             # Training samples first, then those to predict, all less the training mean.
             z = np.empty((len(chosen) + len(held_out), size))
@@ -218,7 +223,7 @@ def _some_spheres(
             )
 
 
-@inner
+@inlined
 def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first, primal, dual, several):
     """All targets of one fold, the strength of the penalty chosen where there are several."""
     n_train, n_alphas = len(chosen), len(alphas)
@@ -240,7 +245,8 @@ def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first, primal, d
                     own[i] -= total / n_train
     is_dual = _is_dual(z.shape[1], n_train)
     if dual is not None and is_dual:
-        products = np.dot(z[:n_train], z.T)
+        products = np.empty((n_train, len(z)))
+        np.dot(z[:n_train], z.T, products)
         for k in range(n_alphas):
             left = _fit_dual(products, y, alphas[k], predicted[k], fit_intercept, several)
             if several is not None:
@@ -274,12 +280,12 @@ def _add_errors(error, y, predicted, left):
                 error[permutation] += (residual / left[i]) ** 2
 
 
-@inner
+@inlined
 def _sums(z, y, n_train):
     """Upper triangle of the training part's scatter matrix; all samples as voxels x samples; products with targets."""
     size, n_permutations, n_columns = z.shape[1], y.shape[0], y.shape[1]
     matrix, across = np.zeros((size, size)), np.empty((size, len(z)))
-    add_outer_products(matrix, z, np.arange(n_train), np.ones(n_train), n_train, size)
+    add_outer_products(matrix, z, *each_once(n_train), n_train, size)
     for i in range(len(z)):
         for j in range(size):
             across[j, i] = z[i, j]
@@ -317,7 +323,7 @@ def _substitute(upper, rows):
             row[i] *= scale
 
 
-@inner
+@inlined
 def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept, several):
     """Predictions of all samples, and of each training sample one minus its leverage.
 
@@ -335,7 +341,8 @@ def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept,
                 weights[j] = sums[permutation, column, j]
             solve_factored(work, weights, size)
             _add_rows(predicted[permutation, column], across, weights, size)
-    left = np.full(n_train, 1.0 - 1.0 / n_train if fit_intercept else 1.0)
+    left = np.empty(n_train)
+    left[:] = 1.0 - 1.0 / n_train if fit_intercept else 1.0
     if several is not None:
         rows = np.empty((size, n_train))
         for j in range(size):
@@ -348,7 +355,7 @@ def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept,
     return left
 
 
-@inner
+@inlined
 def _fit_dual(products, y, alpha, predicted, fit_intercept, several):
     """As :func:`_fit_primal`, from inner products of all samples (columns) with those of the training part.
 
@@ -371,7 +378,8 @@ def _fit_dual(products, y, alpha, predicted, fit_intercept, several):
                 weights[i] = y[permutation, column, i]
             solve_factored(work, weights, n_train)
             _add_rows(predicted[permutation, column], products, weights, n_train)
-    left = np.ones(n_train)
+    left = np.empty(n_train)
+    left[:] = 1.0
     if several is not None:
         # The diagonal of alpha times the inverse: the squares of a column of the factor's inverse.
         inverse, rest = np.zeros((n_train, n_train)), 0.0

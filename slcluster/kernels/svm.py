@@ -175,7 +175,8 @@ def _some_spheres(
     n_samples, n_folds, n_problems = bold.shape[1], len(edges) - 1, decision.shape[3]
     y, cost, work = np.empty(n_samples), np.empty(n_samples), np.empty((n_samples, n_samples))
     # The dual's guess of the set inside the margin: that of the sphere before.
-    guess = np.ones((len(targets), n_problems, n_folds, n_samples), np.bool_)
+    guess = np.empty((len(targets), n_problems, n_folds, n_samples), np.bool_)
+    guess[:] = True
     for center in centers:
         columns = indices[indptr[center] : indptr[center + 1]]
         if len(columns) == 0:
@@ -196,7 +197,8 @@ def _some_spheres(
                 matrix, right = np.empty((size, size)), np.empty(size)
                 inside = np.zeros(n_samples, np.bool_)
                 f, v = np.zeros(n_samples), np.zeros(len(columns) + 1)
-                weights = np.full(2, np.nan)
+                weights = np.empty(2)
+                weights[:] = np.nan
                 for fold in range(n_folds):
                     new_weights = costs[permutation, fold, problem]
                     if new_weights[0] != weights[0] or new_weights[1] != weights[1]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
-from slcluster.kernels.compiling import inner
+from slcluster.kernels.cholesky import add_outer_products, each_once, factor, solve_factored
+from slcluster.kernels.compiling import inlined, inner
 from slcluster.kernels.margins import (
     CLIMB,
     DESCENT,
@@ -21,7 +21,7 @@ from slcluster.kernels.vectors import add_multiples, fma
 __all__ = ["fit_dual", "inner_products"]
 
 
-@inner
+@inlined
 def inner_products(x, mean, scaling):
     """What the dual needs of a sphere: G - a a'/κ, e = 1 + a/κ, and κ.
 
@@ -32,7 +32,7 @@ def inner_products(x, mean, scaling):
     n_samples = x.shape[1]
     gram = np.zeros((n_samples, n_samples))
     n_voxels = len(x)
-    add_outer_products(gram, x, np.arange(n_voxels), np.ones(n_voxels), n_voxels, n_samples)
+    add_outer_products(gram, x, *each_once(n_voxels), n_voxels, n_samples)
     for i in range(n_samples):
         for k in range(i):
             gram[i, k] = gram[k, i]
@@ -53,7 +53,7 @@ def inner_products(x, mean, scaling):
     return gram, edge, kappa
 
 
-@inner
+@inlined
 def _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, beta, new_f):
     """Coefficients (in alpha), intercept (returned) and decision of the samples chosen; beta is scratch."""
     for j in range(size):
@@ -78,7 +78,7 @@ def _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, be
     return t
 
 
-@inner
+@inlined
 def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     """Newton on the samples' coefficients, from a guess of the set. Leaves the set and the decision.
 
@@ -144,7 +144,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     return False
 
 
-@inner
+@inlined
 def _stop_short(y, cost, scale, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
     """Replace a solution (new_f, new_v, and t returned) by the best point on the way to it."""
     dt = new_t - t
