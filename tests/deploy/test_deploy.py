@@ -89,6 +89,7 @@ export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP=11s
 export DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT=5s
 export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False
 export DASK_DISTRIBUTED__WORKER__PROFILE__INTERVAL=100ms
+export DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL=200ms
 export DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION=True
 PYTHON -m distributed.cli.dask_worker SCHEDULER --name slcluster-worker --nthreads 1 --memory-limit 1.86GiB \
 --nworkers 4 --nanny --death-timeout 60 --lifetime 12300s --lifetime-stagger 1800s --dashboard-address 127.0.0.1:0 \
