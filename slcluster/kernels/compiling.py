@@ -40,7 +40,8 @@ compiled: Any = njit(**_OPTIONS)
 inner: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True}))
 
 #: The same for what is called in one place, of which it becomes a part: what is called is compiled again with each
-#: of its callers, up to the entry.
+#: of its callers, up to the entry. Not for loops that all the time goes into: in a large function they run some per
+#: cent slower.
 inlined: Any = njit(**(_OPTIONS | {"no_cpython_wrapper": True, "inline": "always"}))
 
 #: Longest wait for another process. One that is frozen holds its lock and compiles nothing.

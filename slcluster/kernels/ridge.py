@@ -280,7 +280,7 @@ def _add_errors(error, y, predicted, left):
                 error[permutation] += (residual / left[i]) ** 2
 
 
-@inlined
+@inner
 def _sums(z, y, n_train):
     """Upper triangle of the training part's scatter matrix; all samples as voxels x samples; products with targets."""
     size, n_permutations, n_columns = z.shape[1], y.shape[0], y.shape[1]
@@ -323,7 +323,7 @@ def _substitute(upper, rows):
             row[i] *= scale
 
 
-@inlined
+@inner
 def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept, several):
     """Predictions of all samples, and of each training sample one minus its leverage.
 

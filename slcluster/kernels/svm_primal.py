@@ -6,7 +6,7 @@ import numpy as np
 
 from slcluster.kernels.centring import regulariser
 from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
-from slcluster.kernels.compiling import inlined, inner
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.margins import (
     CLIMB,
     DESCENT,
@@ -30,7 +30,7 @@ def start(matrix, right, inside, mean, scaling):
     regulariser(matrix, mean, scaling)
 
 
-@inlined
+@inner
 def _decide(x, v, size, f):
     """``f = w·x + t`` of every sample; t is the last of ``size`` unknowns, if they are more than the voxels."""
     n_voxels, n_samples = x.shape
@@ -46,7 +46,7 @@ def _decide(x, v, size, f):
         add_multiples((f,), (x[j],), (v[j],), 0, n_samples)
 
 
-@inlined
+@inner
 def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
     """Bring ``inside``, and the system that belongs to it, to the samples inside the margin at ``f``."""
     n_samples, size = rows.shape
@@ -73,7 +73,7 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
     add_outer_products(matrix, rows, changed, by, n_changed, size)
 
 
-@inlined
+@inner
 def _solve_primal(matrix, right, penalty, scale, work, solution):
     """The weights that the system asks for, with C scaled: all but the regulariser is."""
     size = len(right)
@@ -90,7 +90,7 @@ def _solve_primal(matrix, right, penalty, scale, work, solution):
     solve_factored(work, solution, size)
 
 
-@inlined
+@inner
 def fit_primal(x, rows, mean, scaling, y, cost, in_train, penalty, matrix, right, inside, f, v):
     """Newton on the weights. The system, f and v of the fold before are where it starts.
 
@@ -138,7 +138,7 @@ def fit_primal(x, rows, mean, scaling, y, cost, in_train, penalty, matrix, right
     return False
 
 
-@inlined
+@inner
 def _penalty_along(v, solution, mean, scaling):
     """The regulariser's derivative along the step from v to the solution: r0 + at * r1."""
     wm = dm = r0 = r1 = 0.0
