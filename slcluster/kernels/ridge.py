@@ -120,8 +120,7 @@ def ridge_classifier(
     prediction[spheres.sizes() == 0] = -1
     found = {"decision": decision, "prediction": prediction}
     if "confusion" in outputs:
-        edges = np.cumsum([0, *map(len, test)])
-        found["confusion"] = count_confusion(prediction, targets, np.concatenate(test), edges, n_classes)
+        found["confusion"] = count_confusion(prediction, targets, *samples_of(test), n_classes)
     return {name: found[name] for name in outputs}
 
 

@@ -30,6 +30,7 @@ from slcluster.kernels.centring import as_rows, centred, regulariser
 from slcluster.kernels.compiling import entry, only_if
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
+from slcluster.kernels.moments import samples_of
 from slcluster.kernels.spheres import Spheres
 from slcluster.kernels.svm_dual import fit_dual, inner_products
 from slcluster.kernels.svm_primal import fit_primal, start
@@ -90,8 +91,7 @@ def squared_hinge_svm(
     """
     n_samples = bold.shape[1]
     in_train = as_masks(train, n_samples)
-    tested = np.concatenate(test).astype(np.int64)
-    edges = np.cumsum([0, *map(len, test)]).astype(np.int64)
+    tested, edges = samples_of(test)
     n_problems = 1 if n_classes == 2 else n_classes
     targets = np.ascontiguousarray(targets, np.int64)
     costs = _costs(targets, in_train, n_classes, class_weight) * c
