@@ -9,7 +9,7 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.compiling import inner
 
-__all__ = ["answer", "check_priors", "empty_answers", "first_largest", "normalise"]
+__all__ = ["answer", "check_priors", "decide", "empty_answers", "first_largest", "normalise"]
 
 
 def empty_answers(
@@ -87,6 +87,17 @@ def first_largest(scores, best):
             top = scores[best[i], i]
             if not np.isnan(top) and not scores[k, i] <= top:
                 best[i] = k
+
+
+@inner
+def decide(scores, into):
+    """Decisions (n_samples, 1 or n_classes) by scores (n_classes, n_samples): of two, what the second has more."""
+    for i in range(scores.shape[1]):
+        if len(scores) == 2:
+            into[i, 0] = scores[1, i] - scores[0, i]
+        else:
+            for k in range(len(scores)):
+                into[i, k] = scores[k, i]
 
 
 @inner

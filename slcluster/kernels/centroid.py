@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slcluster.errors import InputError
-from slcluster.kernels.answers import answer, check_priors, empty_answers, first_largest, normalise
+from slcluster.kernels.answers import answer, check_priors, decide, empty_answers, first_largest, normalise
 from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.moments import Moments, class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
@@ -152,14 +152,12 @@ def _all_spheres(
                 if is_uniform[fold]:
                     _score(x, columns, start, mean, one, 0.0, nearness[k, start:stop])
                 else:
-                    nearness[k, start:stop] = scores[k, start:stop]
+                    for i in range(start, stop):
+                        nearness[k, i] = scores[k, i]
         first_largest(nearness, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
         if len(decision):
-            if n_classes == 2:
-                decision[center, permutation, :, 0] = scores[1] - scores[0]
-            else:
-                decision[center, permutation] = scores.T
+            decide(scores, decision[center, permutation])
         if len(log_proba):
             first_largest(scores, best_score)
             normalise(scores, best_score, log_proba[center, permutation])

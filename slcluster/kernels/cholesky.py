@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slcluster.kernels.compiling import compiled, inner
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.vectors import add_multiples, dot, fma
 
 __all__ = ["add_outer_products", "each_once", "factor", "inverse_trace", "solve_factored"]
@@ -40,11 +40,11 @@ def add_outer_products(
     matrix: np.ndarray, rows: np.ndarray, chosen: np.ndarray, weights: np.ndarray, n_chosen: int, size: int
 ) -> None:
     """Add ``weights[i] * outer(r, r)`` to the upper triangle, for ``r = rows[chosen[i]]``, i < n_chosen."""
-    n_fours, start = n_chosen // 4 * 4, np.int64(0)  # a literal would be compiled for by itself
+    n_fours = n_chosen // 4 * 4
     for i in range(0, n_fours, 4):
         r0, r1, r2, r3 = rows[chosen[i]], rows[chosen[i + 1]], rows[chosen[i + 2]], rows[chosen[i + 3]]
         _add_fours(
-            matrix, r0, r1, r2, r3, weights[i], weights[i + 1], weights[i + 2], weights[i + 3], start, size
+            matrix, r0, r1, r2, r3, weights[i], weights[i + 1], weights[i + 2], weights[i + 3], 0, size
         )
     for i in range(n_fours, n_chosen):
         row, weight = rows[chosen[i]], weights[i]
@@ -87,7 +87,7 @@ def _factor_rows(matrix, start, stop, size):
     return True
 
 
-@compiled
+@inner
 def factor(matrix: np.ndarray, size: int) -> bool:
     """Replace the upper triangle by U with ``U.T @ U`` the matrix. False if it is not positive definite."""
     for start in range(0, size, 4):
@@ -112,7 +112,7 @@ def solve_factored(matrix: np.ndarray, right: np.ndarray, size: int) -> None:
         right[j] = (right[j] - dot(row, right, j + 1, size)) / row[j]
 
 
-@compiled
+@inner
 def inverse_trace(matrix: np.ndarray, size: int) -> float:
     """Trace of the inverse, given the factor that :func:`factor` left.
 

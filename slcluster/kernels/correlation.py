@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slcluster.kernels.answers import answer, empty_answers, first_largest
+from slcluster.kernels.answers import answer, decide, empty_answers, first_largest
 from slcluster.kernels.compiling import entry, inner
 from slcluster.kernels.moments import class_moments, columns_of, less_first_sample, samples_of
 from slcluster.kernels.spheres import Spheres
@@ -163,10 +163,7 @@ def _all_spheres(x, y, edges, means, shared, indptr, indices, permutation, confu
         first_largest(r, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
         if len(decision):
-            if n_classes == 2:
-                decision[center, permutation, :, 0] = r[1] - r[0]
-            else:
-                decision[center, permutation] = r.T
+            decide(r, decision[center, permutation])
 
 
 @inner

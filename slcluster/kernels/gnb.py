@@ -173,7 +173,9 @@ def _all_spheres(
         first_largest(joint, best)
         answer(best, y, edges, center, permutation, confusion, prediction)
         if len(joint_log_proba):
-            joint_log_proba[center, permutation] = joint.T
+            for i in range(x.shape[1]):
+                for k in range(n_classes):
+                    joint_log_proba[center, permutation, i, k] = joint[k, i]
         if len(log_proba):
             normalise(joint, best, log_proba[center, permutation])
 

@@ -17,7 +17,7 @@ import numpy as np
 from slcluster.errors import InputError
 from slcluster.kernels.answers import check_priors, empty_answers
 from slcluster.kernels.cholesky import factor, inverse_trace, solve_factored
-from slcluster.kernels.compiling import entry, inlined, inner, only_if
+from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.lda_within import LEAST_EIGENVALUE, Rule, scale_and_factor, solve_within
 from slcluster.kernels.moments import samples_of
 from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
@@ -221,7 +221,7 @@ def _some_spheres(
                 )
 
 
-@inlined
+@inner
 def _samples_of_sphere(bold, levels, columns, tested):
     """Samples x voxels less the voxels' levels; voxels x test samples; levels; variances that rounding makes."""
     n_samples, size = bold.shape[1], len(columns)
@@ -240,7 +240,7 @@ def _samples_of_sphere(bold, levels, columns, tested):
     return rows, across, own_levels, negligible
 
 
-@inlined
+@inner
 def _total(parts, is_in, size, negligible):
     """Mean of a training part, its correlation matrix as :func:`scale_and_factor` has it, and the bound."""
     mean, matrix, scale = np.zeros(size), np.zeros((size, size)), np.zeros(size)
@@ -254,7 +254,7 @@ def _total(parts, is_in, size, negligible):
     return mean, matrix, scale, scale_and_factor(matrix, negligible, scale)
 
 
-@inlined
+@inner
 def _priors(rule, counts):
     """Probabilities of the classes: as they were given, else their shares of the training samples."""
     priors, n = np.empty(len(counts)), _sum(counts)
@@ -263,7 +263,7 @@ def _priors(rule, counts):
     return priors
 
 
-@inlined
+@inner
 def _score_two(rows, across, chosen, y, classes, total, levels, negligible, rule, rest):
     """Scores of test samples (columns), of the second class over the first. None where they need the rest, unwanted."""
     counts, means, priors = classes
@@ -282,7 +282,7 @@ def _score_two(rows, across, chosen, y, classes, total, levels, negligible, rule
     return _combine(right, offsets, across)
 
 
-@inlined
+@inner
 def _score_many(rows, across, chosen, y, classes, total, levels, negligible, rule, rest, common):
     """The same of each of several classes.
 
@@ -322,7 +322,7 @@ def _score_many(rows, across, chosen, y, classes, total, levels, negligible, rul
     return _combine(weights, offsets, across)
 
 
-@inlined
+@inner
 def _class_means(rows, chosen, y, n_classes):
     """Training samples of each class, and their means."""
     size = rows.shape[1]
@@ -377,7 +377,7 @@ def _least_allowed(rule):
     return max(LEAST_EIGENVALUE, 4.0 * rule.tol * rule.tol) if rule.is_svd else LEAST_EIGENVALUE
 
 
-@inlined
+@inner
 def _solve_two(total, counts, rule, right):
     """Replace the difference of two means by the inverse within classes times it; False if ill-conditioned."""
     _, matrix, scale, least = total
@@ -400,7 +400,7 @@ def _solve_two(total, counts, rule, right):
     return True
 
 
-@inlined
+@inner
 def _solve_many(total, counts, means, rule, right):
     """The same for rows of ``right``, whatever they are."""
     middle, matrix, scale, least = total
@@ -453,7 +453,7 @@ def _solve_total(matrix, scale, right):
 # --- several classes
 
 
-@inlined
+@inner
 def _offsets(weights, away, priors, rule, rest):
     """Minus half of each class's squared length; ``away`` are class means less the reference.
 
@@ -488,7 +488,7 @@ def _weighted(lengths, roots):
     return weighted
 
 
-@inlined
+@inner
 def _keeps_all(lengths, roots, tol):
     """Whether no direction is left out; False also where a factor cannot tell."""
     filled, least = _weighted(lengths, roots), 4.0 * tol * tol
@@ -501,7 +501,7 @@ def _keeps_all(lengths, roots, tol):
     return least < 1.0 and factor(filled, len(roots))
 
 
-@inlined
+@inner
 def _kept_directions(lengths, roots, tol):
     """What is to be multiplied with weights and lengths."""
     n_classes = len(roots)
@@ -519,7 +519,7 @@ def _kept_directions(lengths, roots, tol):
 # --- answers
 
 
-@inlined
+@inner
 def _note(scores, common, y, tested, start, place, answers):
     """Write the answers for the test samples of one fold."""
     center, permutation, fold = place

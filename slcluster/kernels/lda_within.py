@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from slcluster.kernels.cholesky import add_outer_products, factor, inverse_trace, solve_factored
-from slcluster.kernels.compiling import inlined, inner
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.vectors import fma
 
 __all__ = ["LEAST_EIGENVALUE", "Rule", "scale_and_factor", "solve_within"]
@@ -93,7 +93,7 @@ def solve_within(rows, chosen, y, counts, means, priors, levels, negligible, rul
 # --- singular values of samples
 
 
-@inlined
+@inner
 def _solve_by_samples(away, codes, counts, negligible, tol, right):
     """scikit-learn's solver ``svd``: voxels by their deviation within classes, singular values above ``tol``."""
     n, size = away.shape
@@ -127,7 +127,7 @@ def _project(directions, values, least, right):
                     into[j] += part * directions[r, j]
 
 
-@inlined
+@inner
 def _solve_by_products(away, codes, counts, tol, right):
     """More voxels than samples: the inner products of samples, whose null space are the classes' sums.
 
@@ -155,7 +155,7 @@ def _solve_by_products(away, codes, counts, tol, right):
 # --- covariances
 
 
-@inlined
+@inner
 def _covariance(away, codes, counts, means, priors, levels, negligible, shrinkage):
     """Each class's covariance (divided by its samples), shrunk, weighted by its prior; the upper triangle."""
     n, size = away.shape
@@ -179,7 +179,7 @@ def _covariance(away, codes, counts, means, priors, levels, negligible, shrinkag
     return covariance
 
 
-@inlined
+@inner
 def _add_ledoit_wolf(away, mean, prior, covariance):
     """Add one class's covariance, shrunk to its variances as Ledoit and Wolf choose.
 
@@ -215,7 +215,7 @@ def _add_ledoit_wolf(away, mean, prior, covariance):
             covariance[j, k] += prior * (deviation[j] * value * deviation[k])
 
 
-@inlined
+@inner
 def _ledoit_wolf_share(covariance, fourth, level, n):
     """How far to shrink to ``level`` times the identity, from the mean fourth power of samples' lengths."""
     size, squares = len(covariance), 0.0
@@ -228,7 +228,7 @@ def _ledoit_wolf_share(covariance, fourth, level, n):
     return 0.0 if beta == 0.0 else beta / delta
 
 
-@inlined
+@inner
 def _solve_by_eigenvalues(covariance, least, right):
     """The solution of least norm, for eigenvalues above ``least`` times the largest."""
     size = len(covariance)

@@ -27,7 +27,7 @@ import numpy as np
 
 from slcluster.kernels.answers import answer, empty_answers, first_largest, normalise
 from slcluster.kernels.centring import as_rows, centred, regulariser
-from slcluster.kernels.compiling import entry, inlined, only_if
+from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.logistic_newton import BLAS_FROM, fit_many, fit_two
 from slcluster.kernels.moments import samples_of
@@ -131,7 +131,7 @@ def _costs(targets: np.ndarray, in_train: np.ndarray, n_classes: int, class_weig
     return np.broadcast_to(np.asarray(class_weight, np.float64), shape).copy()
 
 
-@inlined
+@inner
 def _coordinates(bold, means, columns, scaling, wide):
     """A sphere's samples x unknowns, and the penalty on the unknowns; the last is the intercept, if there is one."""
     n_samples = bold.shape[1]

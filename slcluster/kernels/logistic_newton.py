@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.kernels.cholesky import add_outer_products, factor, solve_factored
-from slcluster.kernels.compiling import inlined, inner
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.vectors import fma
 
 __all__ = ["BLAS_FROM", "fit_many", "fit_two"]
@@ -81,7 +81,7 @@ def _slope_two(f, g, at, labels, cost, probability):
     return slope
 
 
-@inlined
+@inner
 def _add_by_blas(hessian, rows, chosen, bend):
     """As ``add_outer_products``, of many unknowns."""
     n, size = len(chosen), len(hessian)
@@ -97,7 +97,7 @@ def _add_by_blas(hessian, rows, chosen, bend):
             hessian[j, k] += product[j, k]
 
 
-@inlined
+@inner
 def fit_two(rows, penalty, y, cost_of, chosen, v, wide):
     """Bring v (n_unknowns) to the optimum; it comes with a first guess. Whether it got there.
 
@@ -176,7 +176,7 @@ def _slope_many(f, g, at, codes, cost, probability):
     return slope
 
 
-@inlined
+@inner
 def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pull, hessian, step):
     """Second derivative (upper triangle, class by class) and the negative of the first."""
     n_classes, size = v.shape
@@ -217,7 +217,7 @@ def _assemble_many(rows, penalty, codes, cost, probability, has_intercept, v, pu
                 hessian[k * size + last, other * size + last] += 1.0
 
 
-@inlined
+@inner
 def fit_many(rows, penalty, y, cost_of, chosen, has_intercept, v):
     """Bring v (n_classes, n_unknowns) to the optimum of the multinomial loss; it comes with a first guess.
 

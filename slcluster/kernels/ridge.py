@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from slcluster.kernels.cholesky import add_outer_products, each_once, factor, solve_factored
-from slcluster.kernels.compiling import entry, inlined, inner, only_if
+from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.moments import samples_of
@@ -222,7 +222,7 @@ def _some_spheres(
             )
 
 
-@inlined
+@inner
 def _fit_fold(z, chosen, targets, alphas, fit_intercept, found, first, primal, dual, several):
     """All targets of one fold, the strength of the penalty chosen where there are several."""
     n_train, n_alphas = len(chosen), len(alphas)
@@ -354,7 +354,7 @@ def _fit_primal(scatter, across, sums, n_train, alpha, predicted, fit_intercept,
     return left
 
 
-@inlined
+@inner
 def _fit_dual(products, y, alpha, predicted, fit_intercept, several):
     """As :func:`_fit_primal`, from inner products of all samples (columns) with those of the training part.
 

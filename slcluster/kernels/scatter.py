@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slcluster.kernels.cholesky import add_outer_products
-from slcluster.kernels.compiling import compiled, inner
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.folds import as_masks
 from slcluster.kernels.moments import samples_of
 
@@ -70,7 +70,7 @@ def scatter_about_mean(rows, members, mean, scatter):
     np.dot(away.T, away, scatter)
 
 
-@compiled
+@inner
 def part_moments(rows, members, edges):
     """Counts, means and scatters of all groups of :func:`shared_parts`."""
     n_parts, size = len(edges) - 1, rows.shape[1]
@@ -83,11 +83,11 @@ def part_moments(rows, members, edges):
     return counts, means, scatters
 
 
-@compiled
+@inner
 def joint_scatter(counts, means, scatters, is_in, mean, scatter):
     """Mean of the groups that are in, and the upper triangle of their scatter about it; both replaced. Returns their count."""
     n_parts, size = means.shape
-    chosen, weights, n_chosen, n = np.empty(n_parts, np.int64), np.empty(n_parts), np.int64(0), 0.0
+    chosen, weights, n_chosen, n = np.empty(n_parts, np.int64), np.empty(n_parts), 0, 0.0
     mean[:] = 0.0
     scatter[:] = 0.0
     for part in range(n_parts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from slcluster.kernels.cholesky import add_outer_products, each_once, factor, solve_factored
-from slcluster.kernels.compiling import inlined, inner
+from slcluster.kernels.compiling import inner
 from slcluster.kernels.margins import (
     CLIMB,
     DESCENT,
@@ -21,7 +21,7 @@ from slcluster.kernels.vectors import add_multiples, fma
 __all__ = ["fit_dual", "inner_products"]
 
 
-@inlined
+@inner
 def inner_products(x, mean, scaling):
     """What the dual needs of a sphere: G - a a'/κ, e = 1 + a/κ, and κ.
 
@@ -53,7 +53,7 @@ def inner_products(x, mean, scaling):
     return gram, edge, kappa
 
 
-@inlined
+@inner
 def _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, beta, new_f):
     """Coefficients (in alpha), intercept (returned) and decision of the samples chosen; beta is scratch."""
     for j in range(size):
@@ -78,7 +78,7 @@ def _solve_dual(gram, edge, kappa, y, cost, scale, chosen, size, work, alpha, be
     return t
 
 
-@inlined
+@inner
 def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     """Newton on the samples' coefficients, from a guess of the set. Leaves the set and the decision.
 
@@ -95,7 +95,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     fewest, patience = n_samples + 1, PATIENCE
     scale, climbs = 1.0, False
     for _ in range(MAX_STEPS):
-        size = np.int64(0)  # a literal would be compiled for by itself
+        size = 0
         for i in range(n_samples):
             if inside[i] and in_train[i] and cost[i] > 0.0:
                 chosen[size] = i
@@ -144,7 +144,7 @@ def fit_dual(gram, edge, kappa, y, cost, in_train, inside, f, work):
     return False
 
 
-@inlined
+@inner
 def _stop_short(y, cost, scale, in_train, edge, kappa, f, v, t, new_f, new_v, new_t):
     """Replace a solution (new_f, new_v, and t returned) by the best point on the way to it."""
     dt = new_t - t

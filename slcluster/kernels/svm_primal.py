@@ -51,7 +51,7 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
     """Bring ``inside``, and the system that belongs to it, to the samples inside the margin at ``f``."""
     n_samples, size = rows.shape
     changed, by = np.empty(n_samples, np.int64), np.empty(n_samples)
-    n_changed, n_inside = np.int64(0), np.int64(0)  # a literal would be compiled for by itself
+    n_changed, n_inside = 0, 0
     for i in range(n_samples):
         is_inside = y[i] * f[i] < 1.0 and in_train[i] and cost[i] > 0.0
         n_inside += is_inside
@@ -61,7 +61,7 @@ def _move(rows, mean, scaling, y, cost, in_train, matrix, right, inside, f):
             n_changed += 1
     if n_changed > n_inside:
         start(matrix, right, inside, mean, scaling)
-        n_changed = np.int64(0)
+        n_changed = 0
         for i in range(n_samples):
             if y[i] * f[i] < 1.0 and in_train[i] and cost[i] > 0.0:
                 changed[n_changed], by[n_changed] = i, cost[i]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
@@ -326,15 +327,25 @@ def test_wrong_arguments_are_named(wrong: dict[str, Any], message: str) -> None:
 # --- what it is made of
 
 
+_part_moments = njit(lambda rows, members, edges: part_moments(rows, members, edges))
+_joint_scatter = njit(
+    lambda counts, means, scatters, is_in, mean, scatter: joint_scatter(
+        counts, means, scatters, is_in, mean, scatter
+    )
+)
+_factor = njit(lambda matrix, size: factor(matrix, size))
+_inverse_trace = njit(lambda matrix, size: inverse_trace(matrix, size))
+
+
 @pytest.mark.parametrize("splitter", list(SPLITTERS))
 def test_scatters_of_shared_parts_are_those_of_training_parts(splitter: str) -> None:
     train, rows = folds_of(splitter)[0], np.random.default_rng(0).normal(size=(N_SAMPLES, 6)) + 1e4
     members, edges, in_fold = shared_parts(train, N_SAMPLES)
     assert len(edges) - 1 <= len(train) + 1
-    moments = part_moments(rows, members, edges)
+    moments = _part_moments(rows, members, edges)
     for fold, index in enumerate(train):
         mean, scatter = np.empty(6), np.empty((6, 6))
-        assert joint_scatter(*moments, in_fold[fold], mean, scatter) == len(index)
+        assert _joint_scatter(*moments, in_fold[fold], mean, scatter) == len(index)
         np.testing.assert_allclose(mean, rows[index].mean(axis=0), rtol=1e-14)
         expected = np.cov(rows[index].T, ddof=0) * len(index)
         np.testing.assert_allclose(np.triu(scatter), np.triu(expected), rtol=1e-9, atol=1e-9)
@@ -345,5 +356,5 @@ def test_the_trace_of_the_inverse(size: int) -> None:
     rows = np.random.default_rng(size).normal(size=(90, size))
     matrix = rows.T @ rows
     work = matrix.copy()
-    assert factor(work, size)
-    np.testing.assert_allclose(inverse_trace(work, size), np.trace(np.linalg.inv(matrix)), rtol=1e-10)
+    assert _factor(work, size)
+    np.testing.assert_allclose(_inverse_trace(work, size), np.trace(np.linalg.inv(matrix)), rtol=1e-10)

@@ -9,28 +9,28 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from slcluster.kernels.compiling import compiled
+from slcluster.kernels.compiling import entry
 from slcluster.kernels.vectors import add_multiples, dot, fma
 
 
-@compiled
+@entry
 def _two_of_three(a: Any, b: Any, r: Any, s: Any, t: Any, by: Any, start: int, stop: int) -> None:
     add_multiples((a, b), (r, s, t), (by[0], by[1], by[2], by[3], by[4], by[5]), start, stop)
 
 
-@compiled
+@entry
 def _one_by_one(a: Any, b: Any, r: Any, s: Any, t: Any, by: Any, start: int, stop: int) -> None:
     for k in range(start, stop):
         a[k] = fma(by[0], r[k], fma(by[1], s[k], fma(by[2], t[k], a[k])))
         b[k] = fma(by[3], r[k], fma(by[4], s[k], fma(by[5], t[k], b[k])))
 
 
-@compiled
+@entry
 def _dot(a: Any, b: Any, start: int, stop: int) -> float:
     return dot(a, b, start, stop)
 
 
-@compiled
+@entry
 def _fused(a: float, b: float, c: float) -> float:
     return fma(a, b, c)
 
