@@ -6,7 +6,8 @@ map depend on how many steps its neighbours took. Where a product and a sum are 
 others call removes their ``__pycache__``.
 
 Numba makes machine code of every function, with all that it calls; entries call tens of functions, of which the
-machine code is never used. :func:`inner` leaves that out: kernels compile in half to three quarters of the time, and are as fast.
+machine code is never used. :func:`inner` leaves that out: kernels compile in half to three quarters of the time, and
+are as fast.
 
 Code that a plan does not need takes as long to compile as code that it needs. A parameter that is None or True says
 whether a part is wanted; the compiler leaves out what stands under ``if part is not None`` where it is None. (Of

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from slcluster.kernels.answers import answer, empty_answers, first_largest, normalise
+from slcluster.kernels.answers import answer, decide, empty_answers, first_largest, normalise
 from slcluster.kernels.centring import as_rows, centred, regulariser
 from slcluster.kernels.compiling import entry, inner, only_if
 from slcluster.kernels.folds import as_masks
@@ -206,8 +206,6 @@ def _some_spheres(
             first_largest(scores, best)
             answer(best, wanted[permutation], edges, center, permutation, confusion, prediction)
             if len(decision):
-                for i in range(len(tested)):
-                    for k in range(n_problems):
-                        decision[center, permutation, i, k] = scores[first + k, i]
+                decide(scores, decision[center, permutation])
             if len(log_proba):
                 normalise(scores, best, log_proba[center, permutation])

@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 
 from slcluster.kernels.confusion import count_confusion
 from slcluster.kernels.generic import SphereFailure
+from slcluster.kernels.moments import samples_of
 
 __all__ = [
     "ANSWERS",
@@ -117,7 +118,7 @@ def score(
     scores = np.empty((*some.shape[:2], len(test), n_values))
     if extra is not None:
         scores[..., len(scorers) :] = extra
-    edges = np.cumsum([0, *map(len, test)])
+    _, edges = samples_of(test)
     for metric, scorer in enumerate(scorers.values()):
         for fold, index in enumerate(test):
             part = slice(edges[fold], edges[fold + 1])
@@ -137,8 +138,7 @@ def _counts(
     """Test samples of each class predicted as each: (n_centers, n_permutations, n_folds, K, K)."""
     if "confusion" in found:
         return found["confusion"]
-    edges = np.cumsum([0, *map(len, test)])
-    return count_confusion(found["prediction"], targets, np.concatenate(test), edges, n_classes)
+    return count_confusion(found["prediction"], targets, *samples_of(test), n_classes)
 
 
 def count_pairs(true: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:

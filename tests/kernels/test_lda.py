@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numba import njit
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
 from slcluster.errors import InputError
 from slcluster.kernels.cholesky import factor, inverse_trace
+from slcluster.kernels.compiling import entry
 from slcluster.kernels.lda import lda
 from slcluster.kernels.scatter import joint_scatter, part_moments, shared_parts
 from tests.kernels.designs import (
@@ -327,14 +327,14 @@ def test_wrong_arguments_are_named(wrong: dict[str, Any], message: str) -> None:
 # --- what it is made of
 
 
-_part_moments = njit(lambda rows, members, edges: part_moments(rows, members, edges))
-_joint_scatter = njit(
+_part_moments = entry(lambda rows, members, edges: part_moments(rows, members, edges))
+_joint_scatter = entry(
     lambda counts, means, scatters, is_in, mean, scatter: joint_scatter(
         counts, means, scatters, is_in, mean, scatter
     )
 )
-_factor = njit(lambda matrix, size: factor(matrix, size))
-_inverse_trace = njit(lambda matrix, size: inverse_trace(matrix, size))
+_factor = entry(lambda matrix, size: factor(matrix, size))
+_inverse_trace = entry(lambda matrix, size: inverse_trace(matrix, size))
 
 
 @pytest.mark.parametrize("splitter", list(SPLITTERS))
