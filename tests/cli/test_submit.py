@@ -17,6 +17,7 @@ import slcluster as slc
 from slcluster.jobs.folder import RunFolder
 from tests.cli.conftest import Invoke, called
 
+#: Slow on purpose: 20 blocks a second, so that a busy machine's run is not finished before it is cancelled.
 ANALYSIS = [
     "--conditions",
     "face,house",
@@ -24,6 +25,8 @@ ANALYSIS = [
     "5.6",
     "--cv",
     "2",
+    "--estimator",
+    "{class: sklearn.ensemble.RandomForestClassifier, params: {n_estimators: 20, random_state: 0}}",
     "--engine",
     "sklearn",
     "--block-centers",
